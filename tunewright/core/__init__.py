@@ -1,0 +1,1 @@
+"""The words everybody shares: types, errors, keys, units and the TVM adapter (floor 1)."""

@@ -1,0 +1,24 @@
+"""Content keys: complete and unambiguous digests of what they name."""
+
+import hashlib
+import json
+
+
+def digest(*parts: str) -> str:
+    """SHA-256 (64 hex digits) over length-prefixed parts, so that ("ab", "c") and ("a", "bc") differ."""
+    hasher = hashlib.sha256()
+    for part in parts:
+        data = part.encode()
+        hasher.update(len(data).to_bytes(8, "big"))
+        hasher.update(data)
+    return hasher.hexdigest()
+
+
+def canonical_json(value: object) -> str:
+    """One text for one value: sorted keys, no spaces, no NaN.
+
+    Raises:
+        ValueError: a float is NaN or infinite.
+        TypeError: a value is not plain JSON data.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

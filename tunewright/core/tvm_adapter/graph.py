@@ -1,0 +1,275 @@
+"""A model as a Relax module: imported from ONNX, taken apart into functions, put together again.
+
+Weights stay parameters. What depends on weights alone is lifted twice: at import (transposed or reshaped
+weights) into PREPARE_FUNCTION, and after scheduling (weights packed for a schedule's layout) into
+PACK_FUNCTION. Both run once, when a compiled model is loaded.
+"""
+
+import contextlib
+import io
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import tvm
+from tvm import relax
+from tvm.relax.frontend.onnx import from_onnx
+from tvm.tirx import PrimFunc
+
+from tunewright.core.errors import InternalError, TunewrightError
+from tunewright.core.tvm_adapter.canonical import load_module
+from tunewright.core.tvm_adapter.target import tvm_target
+from tunewright.core.types import TargetSpec, TensorSpec
+
+MAIN_FUNCTION = "main"
+PREPARE_FUNCTION = "prepare_params"
+PACK_FUNCTION = "main_transform_params"  # the name that relax.transform.LiftTransformParams gives
+
+
+class GraphImportError(TunewrightError):
+    """TVM cannot import an ONNX graph. `op_type` and `node` name the culprit where it is known."""
+
+    def __init__(self, reason: str, *, op_type: str = "", node: str = "", is_unsupported: bool = False) -> None:
+        super().__init__(reason)
+        self.op_type = op_type
+        self.node = node
+        self.is_unsupported = is_unsupported
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Graph:
+    """A fused module whose main function takes the model's inputs, then prepared weights.
+
+    `params` are the model's own weights, the arguments of PREPARE_FUNCTION, in order.
+    """
+
+    mod: tvm.IRModule
+    params: tuple[npt.NDArray[np.generic], ...]
+    param_names: tuple[str, ...]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CallSite:
+    """A TIR function that the main function calls, `num_calls` times in one run."""
+
+    function: str
+    label: str
+    num_calls: int
+    func: PrimFunc
+
+
+def import_onnx(model: onnx.ModelProto, target: TargetSpec) -> Graph:
+    """Import a model with static shapes, legalise and fuse it; weights stay parameters.
+
+    Raises:
+        GraphImportError: an operator is not supported, a node cannot be converted, or a shape depends on data.
+    """
+    mod = _convert(model)
+    mod, param_lists = relax.frontend.detach_params(mod)
+    params = tuple(np.from_dlpack(tensor) for tensor in param_lists.get(MAIN_FUNCTION, []))
+    num_inputs = int(mod[MAIN_FUNCTION].attrs["num_input"])
+    names = tuple(str(var.name) for var in mod[MAIN_FUNCTION].params[num_inputs:])
+    passes = relax.transform
+    lower = tvm.transform.Sequential(
+        [
+            passes.DecomposeOpsForInference(),
+            passes.CanonicalizeBindings(),
+            passes.LegalizeOps(),
+            passes.AnnotateTIROpPattern(),
+            passes.FoldConstant(),
+            # Before fusion, so that a transposed weight is a weight of the kernel that reads it.
+            passes.LiftTransformParams(),
+        ]
+    )
+    fuse = tvm.transform.Sequential(
+        [
+            passes.FuseOps(),
+            passes.FuseTIR(),
+            passes.RewriteDataflowReshape(),  # what only changes a shape becomes a view, not a task
+            passes.DeadCodeElimination([MAIN_FUNCTION, PREPARE_FUNCTION]),
+            passes.AttachAttrLayoutFreeBuffers(),
+        ]
+    )
+    try:
+        with tvm_target(target):
+            mod = _with_useful_layout_attrs(fuse(_rename(lower(mod), PACK_FUNCTION, PREPARE_FUNCTION)))
+    except RuntimeError as exc:  # TVM's InternalError
+        raise GraphImportError(f"TVM cannot lower the graph: {_first_line(exc)}") from exc
+    main = mod[MAIN_FUNCTION]
+    _check_is_static(main)
+    output_types = main.ret_ty.fields if isinstance(main.ret_ty, relax.TupleType) else [main.ret_ty]
+    return Graph(
+        mod=mod,
+        params=params,
+        param_names=names,
+        inputs=tuple(_spec(var.ty) for var in main.params[:num_inputs]),
+        outputs=tuple(_spec(ty) for ty in output_types),
+    )
+
+
+def call_sites(graph: Graph) -> list[CallSite]:
+    """The TIR functions that one run calls, in the order of their first calls."""
+    call_tir = tvm.ir.Op.get("relax.call_tir")
+    counts: Counter[str] = Counter()
+    for binding in _bindings(graph.mod[MAIN_FUNCTION]):
+        value = binding.value
+        if isinstance(value, relax.Call) and value.op == call_tir:
+            counts[str(value.args[0].name_hint)] += 1
+    return [CallSite(name, _label(name), calls, graph.mod[name]) for name, calls in counts.items()]
+
+
+def stitch(graph: Graph, scheduled: Mapping[str, str]) -> tvm.IRModule:
+    """Replace functions by scheduled ones and lift the packing of their weights out of the main function.
+
+    Args:
+        scheduled: function name -> JSON of a module whose "main" is the scheduled function. Functions
+            that are not named stay as they are.
+    """
+    mod = graph.mod.clone()
+    for name, mod_json in scheduled.items():
+        mod[name] = _restore_attrs(load_module(mod_json)["main"], like=graph.mod[name])
+    passes = relax.transform
+    return tvm.transform.Sequential([passes.SplitLayoutRewritePreproc(), passes.LiftTransformParams()])(mod)
+
+
+def graph_to_json(mod: tvm.IRModule) -> str:
+    """A stitched module as text, without weights."""
+    return str(tvm.ir.save_json(mod))
+
+
+def _convert(model: onnx.ModelProto) -> tvm.IRModule:
+    noise = io.StringIO()  # the importer prints what it cannot convert
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(noise):
+            warnings.simplefilter("ignore")
+            return from_onnx(model, keep_params_in_input=True)
+    except tvm.error.OpNotImplemented as exc:
+        op_type = str(exc).strip().splitlines()[-1].rpartition(":")[2].split(",")[0].strip()
+        node = next((node for node in model.graph.node if node.op_type == op_type), onnx.NodeProto())
+        raise GraphImportError(
+            f"TVM has no converter for {op_type}", op_type=op_type, node=_node_name(node), is_unsupported=True
+        ) from exc
+    except Exception as exc:  # converters raise whatever went wrong: KeyError, AssertionError, InternalError ...
+        failed = _failed_node(exc.__traceback__)
+        raise GraphImportError(
+            _first_line(exc), op_type=failed.op_type, node=_node_name(failed) if failed.op_type else ""
+        ) from exc
+
+
+def _failed_node(traceback: TracebackType | None) -> onnx.NodeProto:
+    """The node that the importer was at; its exceptions do not say."""
+    while traceback is not None:
+        node = traceback.tb_frame.f_locals.get("node")
+        if isinstance(node, onnx.NodeProto):
+            return node
+        traceback = traceback.tb_next
+    return onnx.NodeProto()
+
+
+def _node_name(node: onnx.NodeProto) -> str:
+    return node.name or f"with output {node.output[0]}" if node.output else node.name
+
+
+def _rename(mod: tvm.IRModule, old: str, new: str) -> tvm.IRModule:
+    """The module with the function `old`, which nothing calls, under another name."""
+    functions = dict(mod.functions.items())
+    func = functions.pop(mod.get_global_var(old))
+    return tvm.IRModule({**functions, new: func.with_attr("global_symbol", new)}, attrs=mod.attrs)
+
+
+def _with_useful_layout_attrs(mod: tvm.IRModule) -> tvm.IRModule:
+    """Keep only weights with two or more axes layout-free: packing a bias gains nothing and costs a call."""
+    for var, func in list(mod.functions.items()):
+        if not isinstance(func, PrimFunc) or "layout_free_buffers" not in (func.attrs or {}):
+            continue
+        free = []
+        for index in func.attrs["layout_free_buffers"]:
+            if sum(extent != 1 for extent in _param_shape(func, int(index))) > 1:
+                free.append(int(index))
+        func = func.with_attr("layout_free_buffers", free) if free else func.without_attr("layout_free_buffers")
+        mod[var] = func
+    return mod
+
+
+def _param_shape(func: PrimFunc, index: int) -> list[object]:
+    _, _, shape = tvm.s_tir.meta_schedule.arg_info.ArgInfo.from_prim_func(func)[index].as_json()
+    return list(shape)
+
+
+def _restore_attrs(func: PrimFunc, *, like: PrimFunc) -> PrimFunc:
+    """A scheduled function with the attributes that its place in the graph had."""
+    for attr in list(func.attrs.keys()):
+        func = func.without_attr(attr)
+    return func.with_attr({**dict(like.attrs or {}), "tirx.is_scheduled": True})
+
+
+def _bindings(func: relax.Function) -> Iterator[relax.Binding]:
+    for block in func.body.blocks:
+        yield from block.bindings
+
+
+def _check_is_static(main: relax.Function) -> None:
+    for binding in _bindings(main):
+        types = binding.var.ty.fields if isinstance(binding.var.ty, relax.TupleType) else [binding.var.ty]
+        for ty in types:
+            if isinstance(ty, relax.TensorType) and _static_shape(ty) is None:
+                raise GraphImportError(
+                    f"the shape of {binding.var.name} ({_called(binding)}) depends on the data or on a free dimension"
+                )
+
+
+def _called(binding: relax.Binding) -> str:
+    value = binding.value
+    if not isinstance(value, relax.Call):
+        return "a value"
+    name = str(value.op.name_hint if isinstance(value.op, tvm.ir.GlobalVar) else value.op.name)
+    callee = value.args[0] if value.args else None
+    return str(callee.name_hint) if isinstance(callee, tvm.ir.GlobalVar) else name
+
+
+def _spec(ty: relax.TensorType) -> TensorSpec:
+    shape = _static_shape(ty) if isinstance(ty, relax.TensorType) else None
+    if shape is None:
+        raise GraphImportError(f"an input or output is {ty}, not a tensor of a static shape")
+    return TensorSpec(shape, str(ty.dtype))
+
+
+def _static_shape(ty: relax.TensorType) -> tuple[int, ...] | None:
+    if not isinstance(ty.shape, relax.ShapeExpr):
+        return None
+    if not all(isinstance(extent, tvm.tirx.IntImm) for extent in ty.shape.values):
+        return None
+    return tuple(int(extent) for extent in ty.shape.values)
+
+
+def _label(function: str) -> str:
+    """fused_conv2d1_add1_relu11 -> conv2d_add_relu"""
+    return re.sub(r"(?<=[a-z])\d+(?=_|$)", "", function.removeprefix("fused_"))
+
+
+def _first_line(exc: BaseException) -> str:
+    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
+    return lines[-1] if lines else type(exc).__name__
+
+
+__all__ = [
+    "MAIN_FUNCTION",
+    "PACK_FUNCTION",
+    "PREPARE_FUNCTION",
+    "CallSite",
+    "Graph",
+    "GraphImportError",
+    "InternalError",
+    "call_sites",
+    "graph_to_json",
+    "import_onnx",
+    "stitch",
+]

@@ -1,0 +1,180 @@
+"""One kernel: schedule it, split off its weight packing, build it, bind arguments, run it.
+
+Only child processes may build and run candidates: both are native code that can crash or hang.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import relax
+from tvm.tirx import PrimFunc
+
+from tunewright.core.keys import digest
+from tunewright.core.tvm_adapter.canonical import load_module, tensor_args
+from tunewright.core.tvm_adapter.target import tvm_target
+from tunewright.core.tvm_adapter.traces import ReplayError, new_schedule, replay_trace
+from tunewright.core.types import TargetSpec
+
+# A call through the FFI costs 0.5 us: shorter kernels are looped over inside TVM's own timer.
+_SHORT_CALL_SECS = 100e-6
+
+
+def replay(mod_json: str, trace_json: str) -> tvm.IRModule:
+    """The scheduled module of a candidate, with its weight-packing blocks still inside.
+
+    Raises:
+        ReplayError: the trace does not apply to the workload.
+    """
+    return replay_trace(load_module(mod_json), trace_json).mod
+
+
+def unscheduled(mod_json: str) -> tvm.IRModule:
+    """The workload as it came from the model: scalar and single-threaded, the reference for outputs."""
+    return load_module(mod_json)
+
+
+def output_indices(func: PrimFunc) -> tuple[int, ...]:
+    """Positions of the parameters that the function writes."""
+    schedule = new_schedule(tvm.IRModule({"main": func}), seed=1)
+    blocks = schedule.get_child_blocks(schedule.get_sblock("root", func_name="main"))
+    written = [region.source for block in blocks for region in schedule.get(block).writes]
+    return tuple(i for i, param in enumerate(func.params) if any(param.same_as(buffer) for buffer in written))
+
+
+@dataclass(frozen=True, slots=True)
+class SplitKernel:
+    """A scheduled function and the packing of its weights, as compiled models hold them.
+
+    `packed_inputs`: positions of the arguments that `prepack` takes; its results replace them, in order.
+    """
+
+    compute: PrimFunc
+    prepack: PrimFunc | None
+    packed_inputs: tuple[int, ...]
+
+
+def split_prepack(scheduled: tvm.IRModule) -> SplitKernel:
+    """Move weight-layout rewriting out of a scheduled function, as it is moved out of a whole model."""
+    func = scheduled["main"]
+    specs = tensor_args(func)
+    num_outputs = len(output_indices(func))
+    variables = [relax.Var(f"p{i}", relax.TensorType(s.shape, s.dtype)) for i, s in enumerate(specs)]
+    inputs, outputs = variables[: len(specs) - num_outputs], variables[len(specs) - num_outputs :]
+    builder = relax.BlockBuilder()
+    with builder.function("main", inputs):
+        callee = builder.add_func(func, "kernel")
+        types = [output.ty for output in outputs]
+        call = relax.call_tir(callee, inputs, out_ty=types if len(types) > 1 else types[0])
+        builder.emit_func_output(builder.emit(call))
+    mod = relax.transform.SplitLayoutRewritePreproc()(builder.get())
+    names = {gv.name_hint: gv for gv in mod.functions}
+    if "kernel_prepacked" not in names:
+        return SplitKernel(func, None, ())
+    calls = [b.value for block in mod["main"].body.blocks for b in block.bindings if _is_call_tir(b.value)]
+    prepack_args = list(calls[0].args[1])
+    positions = tuple(
+        next(i for i, variable in enumerate(inputs) if variable.same_as(arg)) for arg in prepack_args
+    )
+    return SplitKernel(mod["kernel_prepacked"], mod["kernel_weight_prepack"], positions)
+
+
+def _is_call_tir(value: Any) -> bool:
+    return isinstance(value, relax.Call) and value.op == tvm.ir.Op.get("relax.call_tir")
+
+
+class BuiltKernel:
+    """Machine code of one kernel, complete: nothing is generated lazily afterwards."""
+
+    def __init__(self, split: SplitKernel, library: Any) -> None:
+        self._split = split
+        self._library = library
+        self._compute: Callable[..., None] = library["kernel"]
+        self._prepack: Callable[..., None] | None = library["prepack"] if split.prepack is not None else None
+        #: Equal for two candidates that LLVM compiled to the same code.
+        self.object_key = digest(library.inspect_source("ll"))[:16]
+
+    def bind(self, arrays: Sequence[np.ndarray[Any, Any]]) -> "BoundKernel":
+        """Take the workload's own arguments, outputs included, and pack the weights once.
+
+        Args:
+            arrays: one array per `Workload.args`, of that shape and dtype.
+        """
+        tensors = [tvm.runtime.tensor(np.ascontiguousarray(array)) for array in arrays]
+        if self._split.prepack is not None and self._prepack is not None:
+            specs = tensor_args(self._split.prepack)[len(self._split.packed_inputs) :]
+            packed = [tvm.runtime.empty(spec.shape, spec.dtype) for spec in specs]
+            self._prepack(*(tensors[i] for i in self._split.packed_inputs), *packed)
+            for position, tensor in zip(self._split.packed_inputs, packed, strict=True):
+                tensors[position] = tensor
+        return BoundKernel(self._library, self._compute, tensors, output_indices(self._split.compute))
+
+
+class BoundKernel:
+    """A built kernel with its arguments in place, ready to be called and timed."""
+
+    def __init__(
+        self, library: Any, function: Callable[..., None], tensors: list[Any], output_positions: tuple[int, ...]
+    ) -> None:
+        self._library = library
+        self._function = function
+        self._tensors = tensors
+        self._output_positions = output_positions
+
+    def run(self) -> None:
+        """Call the kernel once."""
+        self._function(*self._tensors)
+
+    def time(self, number: int) -> float:
+        """Mean seconds per call over `number` calls (at least 1), with no call before them."""
+        if number == 1:
+            start = perf_counter()
+            self._function(*self._tensors)
+            return perf_counter() - start
+        evaluator = self._library.time_evaluator("kernel", tvm.cpu(), number=number, repeat=1)
+        return float(evaluator(*self._tensors).results[0])
+
+    def poison(self) -> None:
+        """Fill the outputs with NaN, or 0xAA bytes in integers, so that a stale result cannot pass."""
+        for position in self._output_positions:
+            tensor = self._tensors[position]
+            dtype = np.dtype(tensor.dtype)
+            if np.issubdtype(dtype, np.floating):
+                poison = np.full(tensor.shape, np.nan, dtype=dtype)
+            else:
+                size = int(np.prod(tensor.shape)) * dtype.itemsize
+                poison = np.frombuffer(b"\xaa" * size, dtype=dtype).reshape(tensor.shape)
+            tensor.copyfrom(poison)
+
+    def outputs(self) -> list[np.ndarray[Any, Any]]:
+        """Copies of the outputs, in the order of the parameters."""
+        return [self._tensors[position].numpy() for position in self._output_positions]
+
+
+def build_kernel(scheduled: tvm.IRModule, target: TargetSpec) -> BuiltKernel:
+    """Compile a scheduled module; code generation is complete when this returns.
+
+    Raises:
+        RuntimeError: TVM or LLVM refused the program.
+    """
+    split = split_prepack(scheduled)
+    functions = {"kernel": split.compute.with_attr("global_symbol", "kernel")}
+    if split.prepack is not None:
+        functions["prepack"] = split.prepack.with_attr("global_symbol", "prepack")
+    return BuiltKernel(split, tvm.tirx.build(tvm.IRModule(functions), target=tvm_target(target)))
+
+
+__all__ = [
+    "BoundKernel",
+    "BuiltKernel",
+    "ReplayError",
+    "SplitKernel",
+    "build_kernel",
+    "output_indices",
+    "replay",
+    "split_prepack",
+    "unscheduled",
+]

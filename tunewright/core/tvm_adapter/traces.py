@@ -1,0 +1,64 @@
+"""Schedule traces: between TVM's objects and the JSON text that the log keeps."""
+
+import json
+from typing import Any
+
+import tvm
+from tvm.s_tir import Schedule
+from tvm.s_tir.schedule import Trace
+
+from tunewright.core.errors import TunewrightError
+from tunewright.core.keys import canonical_json
+
+
+class ReplayError(TunewrightError):
+    """A trace does not apply to the workload it is meant for."""
+
+
+def new_schedule(mod: tvm.IRModule, *, seed: int) -> Schedule:
+    """A schedule without debug checks and with short errors: a failing primitive costs half as much."""
+    return Schedule(mod, seed=seed, debug_mask="none", error_render_level="fast")
+
+
+def trace_to_json(trace: Trace) -> str:
+    """Canonical JSON of a trace, `[instructions, decisions]` as TVM's own database writes it."""
+    return canonical_json(_plain(trace.as_json()))
+
+
+def replay_trace(mod: tvm.IRModule, trace_json: str) -> Schedule:
+    """Apply a recorded trace, its postprocessing included.
+
+    Raises:
+        ReplayError: the text is no trace, or a primitive does not apply.
+    """
+    schedule = new_schedule(mod, seed=1)
+    try:
+        Trace.apply_json_to_schedule(json.loads(trace_json), schedule)
+    except (ValueError, TypeError, RuntimeError, AttributeError) as exc:
+        raise ReplayError(f"the trace does not apply to this workload: {_first_line(exc)}") from exc
+    return schedule
+
+
+def _plain(value: Any) -> Any:
+    """TVM's nested containers as plain Python data.
+
+    Raises:
+        TypeError: a value has no JSON form.
+    """
+    match value:
+        case None | bool() | int() | float():
+            return value
+        case str():
+            return str(value)
+        case tvm.tirx.IntImm() | tvm.tirx.FloatImm():
+            return value.value
+    if hasattr(value, "items"):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if hasattr(value, "__iter__"):
+        return [_plain(item) for item in value]
+    raise TypeError(f"a trace holds a {type(value).__name__}, which has no JSON form")
+
+
+def _first_line(exc: BaseException) -> str:
+    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
+    return lines[0] if lines else type(exc).__name__

@@ -1,0 +1,328 @@
+"""The data that flows through Tunewright, all frozen.
+
+`Workload -> TuningTask -> Candidate -> AppliedCandidate -> MeasureInput -> MeasureResult -> TuningRecord`
+
+Times are seconds per call, sizes bytes, work a count of floating-point operations; datetimes are aware
+UTC. This module imports no third-party library but numpy, so that workers and tests start fast.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import NewType
+
+import numpy as np
+import numpy.typing as npt
+
+from tunewright.core.keys import canonical_json, digest
+
+WorkloadKey = NewType("WorkloadKey", str)
+TaskKey = NewType("TaskKey", str)
+CandidateKey = NewType("CandidateKey", str)
+
+FloatArray = npt.NDArray[np.float32]
+
+MAX_MESSAGE_CHARS = 4096
+FEATURE_VERSION = "tvm-per-store-164/1"
+RECORD_SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """Shape (elements per axis) and numpy-style dtype of one kernel argument."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of the dense tensor; sub-byte types count as one byte per element."""
+        itemsize = 2 if self.dtype == "bfloat16" else np.dtype(self.dtype).itemsize
+        return math.prod(self.shape) * itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A computation without hardware: one canonical TIR function.
+
+    `name` is a label for people, never part of a key. `mod_json` is the canonical module (see
+    `core.tvm_adapter.canonical`), `args` its parameters in order (inputs, weights, then outputs),
+    `flop` the work of one call.
+    """
+
+    name: str
+    key: WorkloadKey
+    mod_json: str = field(repr=False, compare=False)
+    args: tuple[TensorSpec, ...]
+    flop: float
+
+    @property
+    def arg_bytes(self) -> int:
+        """Bytes that one call must at least move: all its arguments once."""
+        return sum(arg.num_bytes for arg in self.args)
+
+
+@dataclass(frozen=True, slots=True)
+class TargetSpec:
+    """What code is generated for: the whole of it is part of a task's key.
+
+    `num_threads` is both TVM's `num-cores` and the number of threads that run the kernel.
+    """
+
+    mcpu: str
+    num_threads: int
+    mattr: tuple[str, ...] = ()
+    kind: str = "llvm"
+
+    def __post_init__(self) -> None:
+        if self.num_threads < 1:
+            raise ValueError(f"num_threads is {self.num_threads}, expected at least 1")
+
+    def to_dict(self) -> dict[str, object]:
+        """The dictionary that `tvm.target.Target` takes."""
+        target: dict[str, object] = {"kind": self.kind, "mcpu": self.mcpu, "num-cores": self.num_threads}
+        if self.mattr:
+            target["mattr"] = sorted(self.mattr)
+        return target
+
+    def __str__(self) -> str:
+        return canonical_json(self.to_dict())
+
+
+@dataclass(frozen=True, slots=True)
+class TuningTask:
+    """A workload on a target; `weight` is the number of calls in one run of the model."""
+
+    workload: Workload
+    target: TargetSpec
+    weight: int = 1
+
+    @property
+    def key(self) -> TaskKey:
+        return TaskKey(digest(self.workload.key, str(self.target)))
+
+
+class Origin(StrEnum):
+    """Where a candidate came from; provenance, not part of its key."""
+
+    SEED = "seed"
+    RANDOM = "random"
+    MUTATION = "mutation"
+    CROSSOVER = "crossover"
+    REPLAY = "replay"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One concrete point of a task's design space: a replayable schedule trace.
+
+    `trace_json` is canonical JSON of TVM's trace with its postprocessing instructions.
+    """
+
+    task_key: TaskKey
+    trace_json: str = field(repr=False)
+    origin: Origin = field(compare=False)
+    parent_key: CandidateKey | None = field(default=None, compare=False)
+
+    @property
+    def key(self) -> CandidateKey:
+        return CandidateKey(digest(self.task_key, self.trace_json))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AppliedCandidate:
+    """A candidate whose trace has been applied: known legal, with what the cost model needs.
+
+    `features`: float32 (n_stores, 164), TVM's per-store features. `program_key` is equal for two traces
+    that give the same program.
+    """
+
+    candidate: Candidate
+    features: FloatArray = field(repr=False)
+    program_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluatorConfig:
+    """How a candidate is built, timed and limited.
+
+    A *sample* is the mean of as many calls as last `min_sample_secs`. After one warm-up call and one
+    sample, a candidate slower than `prune_ratio` x the incumbent is pruned; the others get samples until
+    the 95 % confidence half-width is below `target_relative_ci`, they are unlikely to win, or there are
+    `max_samples`.
+    """
+
+    min_sample_secs: float = 0.005
+    max_samples: int = 10
+    prune_ratio: float = 3.0
+    target_relative_ci: float = 0.02
+    build_timeout_secs: float = 15.0
+    run_timeout_secs: float = 15.0
+    memory_limit_bytes: int = 8 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureInput:
+    """One candidate to measure. `incumbent_secs` is the task's best so far, None where there is none."""
+
+    task: TuningTask
+    candidate: Candidate
+    evaluator: EvaluatorConfig
+    incumbent_secs: float | None = None
+
+
+class FailureKind(StrEnum):
+    """Why a candidate has no time."""
+
+    REPLAY = "replay"  # its trace does not apply to the workload
+    INVALID = "invalid"  # a postprocessor or a bounds check refused it
+    BUILD = "build"
+    BUILD_TIMEOUT = "build_timeout"
+    RUN = "run"
+    RUN_TIMEOUT = "run_timeout"
+    OOM = "oom"
+    WRONG_RESULT = "wrong_result"
+    WORKER_LOST = "worker_lost"
+    PRUNED = "pruned"  # correct as far as known, but much slower than the incumbent
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureSuccess:
+    """A timed candidate.
+
+    `run_secs`: shape (n_samples,), mean seconds per call of each sample, finite and positive.
+    `is_verified`: its outputs were compared with the unscheduled kernel's on all input sets; only
+    verified records may be called best. `steal_ratio` is the share of CPU time that the hypervisor took
+    while it was timed, in [0, 1].
+    """
+
+    run_secs: tuple[float, ...]
+    build_secs: float
+    wall_secs: float
+    is_verified: bool
+    steal_ratio: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.run_secs or not all(math.isfinite(s) and s > 0 for s in self.run_secs):
+            raise ValueError(f"run_secs is {self.run_secs}, expected one or more finite positive numbers")
+
+    @property
+    def median_secs(self) -> float:
+        return float(np.median(self.run_secs))
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureFailure:
+    """A candidate without a time; `run_secs` holds the censored sample of a PRUNED one, else ()."""
+
+    kind: FailureKind
+    message: str
+    wall_secs: float
+    build_secs: float = 0.0
+    run_secs: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.message) > MAX_MESSAGE_CHARS:
+            object.__setattr__(self, "message", self.message[: MAX_MESSAGE_CHARS - 1] + "…")
+
+
+MeasureResult = MeasureSuccess | MeasureFailure
+
+
+@dataclass(frozen=True, slots=True)
+class MachineInfo:
+    """The machine that measured. Records of different fingerprints are never pooled as times."""
+
+    cpu_model: str
+    num_cpus: int
+    has_smt: bool
+    governor: str
+    os_kernel: str
+    tvm_version: str
+    tvm_ffi_version: str
+    llvm_version: str
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits over the CPU model, CPU count and SMT: what makes times comparable."""
+        return digest(self.cpu_model, str(self.num_cpus), str(self.has_smt))[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class TuningRecord:
+    """A persisted trial: one measured candidate, success or failure.
+
+    `trial_index` is 0-based within (session, task).
+    """
+
+    session_id: str
+    trial_index: int
+    candidate: Candidate
+    result: MeasureResult
+    evaluator: EvaluatorConfig
+    machine: MachineInfo
+    strategy: str
+    seed: int
+    finished_at: datetime
+    code_version: str
+    model_id: str | None = None
+    predicted_score: float | None = None
+    schema_version: int = RECORD_SCHEMA_VERSION
+
+    @property
+    def task_key(self) -> TaskKey:
+        return self.candidate.task_key
+
+    @property
+    def best_secs(self) -> float | None:
+        """Median seconds per call where the candidate ran to the end, else None."""
+        return self.result.median_secs if isinstance(self.result, MeasureSuccess) else None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedTrial:
+    """A record with its id in the store and the features that were stored with it, if any."""
+
+    record_id: int
+    record: TuningRecord
+    features: FloatArray | None = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """One tuning session: the same model, target, strategy and seed on one machine.
+
+    `task_weights` maps each task's key to its calls per run of the model, in the order of the tasks.
+    """
+
+    session_id: str
+    model_name: str
+    target: TargetSpec
+    strategy: str
+    seed: int
+    machine: MachineInfo
+    task_weights: Mapping[TaskKey, int]
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """`score`: float64 (n_candidates,), higher is better, comparable only inside one task."""
+
+    score: npt.NDArray[np.float64]
+    model_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSnapshot:
+    """A trained cost model as it is stored; `model_id` is the SHA-256 of `booster_ubj`."""
+
+    model_id: str
+    kind: str
+    booster_ubj: bytes = field(repr=False)
+    feature_version: str
+    n_records: int
+    metrics: Mapping[str, float]
+    trained_at: datetime
