@@ -1,0 +1,426 @@
+"""What every tuning log promises, in a file and in memory alike."""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from log_samples import MACHINE, START, make_features, make_record, make_session, make_task, success
+
+from tunewright.core.errors import RecordNotFoundError, StoreError
+from tunewright.core.types import (
+    MAX_MESSAGE_CHARS,
+    Candidate,
+    CandidateKey,
+    EvaluatorConfig,
+    FailureKind,
+    MachineInfo,
+    MeasureFailure,
+    MeasureSuccess,
+    ModelSnapshot,
+    Origin,
+    TaskKey,
+    TuningRecord,
+    TuningTask,
+    WorkloadKey,
+)
+from tunewright.tuning_logs import Race, TuningLog
+
+TASK = make_task()
+
+finite_secs = st.floats(0, 1e6, allow_nan=False)
+samples = st.lists(st.floats(1e-12, 1e6), max_size=5).map(tuple)
+successes = st.builds(
+    MeasureSuccess,
+    run_secs=samples.filter(len),
+    build_secs=finite_secs,
+    wall_secs=finite_secs,
+    is_verified=st.booleans(),
+    steal_ratio=st.floats(0, 1),
+)
+failures = st.builds(
+    MeasureFailure,
+    kind=st.sampled_from(FailureKind),
+    message=st.text(),
+    wall_secs=finite_secs,
+    build_secs=finite_secs,
+    run_secs=samples,
+)
+keys = st.text("0123456789abcdef", min_size=64, max_size=64)
+records = st.builds(
+    TuningRecord,
+    session_id=st.just("session-1"),
+    trial_index=st.integers(0, 2**31),
+    candidate=st.builds(
+        Candidate,
+        task_key=st.just(TASK.key),
+        trace_json=st.text(),
+        origin=st.sampled_from(Origin),
+        parent_key=st.none() | keys.map(CandidateKey),
+    ),
+    result=successes | failures,
+    evaluator=st.builds(EvaluatorConfig, min_sample_secs=finite_secs, max_samples=st.integers(1, 100)),
+    machine=st.builds(
+        MachineInfo,
+        cpu_model=st.text(),
+        num_cpus=st.integers(1, 512),
+        has_smt=st.booleans(),
+        governor=st.text(),
+        os_kernel=st.text(),
+        tvm_version=st.text(),
+        tvm_ffi_version=st.text(),
+        llvm_version=st.text(),
+    ),
+    strategy=st.text(),
+    seed=st.integers(0, 2**63 - 1),
+    finished_at=st.datetimes(
+        datetime(1980, 1, 1),
+        datetime(2100, 1, 1),
+        timezones=st.just(timezone(timedelta(hours=5, minutes=30))),
+    ),
+    code_version=st.text(),
+    model_id=st.none() | keys,
+    predicted_score=st.none() | st.floats(allow_nan=False, allow_infinity=False),
+)
+
+
+class RecordStoreContract:
+    """Subclasses give `log`, a fresh one."""
+
+    numbers = itertools.count()
+
+    @pytest.fixture
+    def log(self) -> Iterator[TuningLog]:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def started(self, log: TuningLog) -> TuningLog:
+        log.add_tasks([TASK])
+        log.start_session(make_session(TASK))
+        return log
+
+    @settings(
+        derandomize=True,
+        deadline=None,
+        max_examples=60,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],
+    )
+    @given(record=records, n_stores=st.none() | st.integers(1, 4))
+    def test_what_goes_in_comes_out(
+        self, started: TuningLog, record: TuningRecord, n_stores: int | None
+    ) -> None:
+        # Of one candidate only the first record is stored, and examples share the log.
+        unique_trace = f"{record.candidate.trace_json} {next(self.numbers)}"
+        record = dataclasses.replace(
+            record, candidate=dataclasses.replace(record.candidate, trace_json=unique_trace)
+        )
+        features = None if n_stores is None else make_features(n_stores, n_stores=n_stores)
+
+        [acknowledged] = started.append([(record, features)])
+        read = started.record(acknowledged.record_id)
+
+        for trial in (acknowledged, read):
+            assert trial.record == record
+            assert trial.record.candidate.origin is record.candidate.origin
+            assert trial.record.candidate.parent_key == record.candidate.parent_key
+            assert (trial.features is None) == (features is None)
+            np.testing.assert_array_equal(trial.features, features)
+        assert read.record.finished_at.tzinfo is UTC
+
+    def test_values_are_passed_by_value(self, started: TuningLog) -> None:
+        features = make_features(1)
+        original = features.copy()
+        [trial] = started.append([(make_record(TASK, 1), features)])
+        features[:] = 0
+        assert trial.features is not None
+        np.testing.assert_array_equal(trial.features, original)
+        assert not trial.features.flags.writeable
+
+    def test_a_message_that_is_not_utf8_is_kept_as_escapes(self, started: TuningLog) -> None:
+        failure = MeasureFailure(FailureKind.RUN, "bad byte \udcff", wall_secs=0.1)
+        [trial] = started.append([(make_record(TASK, 1, failure), None)])
+        assert isinstance(trial.record.result, MeasureFailure)
+        assert trial.record.result.message == "bad byte \\udcff"
+
+    def test_the_longest_message_survives(self, started: TuningLog) -> None:
+        failure = MeasureFailure(FailureKind.BUILD, "x" * 2 * MAX_MESSAGE_CHARS, wall_secs=0.1)
+        [trial] = started.append([(make_record(TASK, 1, failure), None)])
+        assert trial.record.result == failure
+
+    def test_append_stores_a_candidate_once(self, started: TuningLog) -> None:
+        first = started.append([(make_record(TASK, n), make_features(n)) for n in range(3)])
+        # 2 comes again with other results, 3 is new and comes twice.
+        again = started.append([(make_record(TASK, n, success(9.0)), None) for n in (2, 3, 3)])
+
+        assert again[0] == first[2]
+        assert again[1] == again[2]
+        assert [trial.record_id for trial in started.trials(TASK.key)] == [
+            t.record_id for t in (*first, again[1])
+        ]
+        assert started.count_trials("session-1") == {TASK.key: 4}
+
+    def test_another_session_may_measure_the_same_candidate(self, started: TuningLog) -> None:
+        started.start_session(make_session(TASK, session_id="session-2"))
+        started.append([(make_record(TASK, 1), None), (make_record(TASK, 1, session_id="session-2"), None)])
+        assert len(started.trials(TASK.key)) == 2
+        assert started.count_trials("session-2") == {TASK.key: 1}
+        [only] = started.session_trials("session-2")
+        assert only.record.session_id == "session-2"
+
+    def test_a_batch_is_stored_whole_or_not_at_all(self, started: TuningLog) -> None:
+        stranger = make_record(make_task(999), 2)
+        with pytest.raises(RecordNotFoundError, match=f"no task {stranger.task_key}"):
+            started.append([(make_record(TASK, 1), None), (stranger, None)])
+        assert started.trials(TASK.key) == []
+
+    def test_unknown_session(self, log: TuningLog) -> None:
+        log.add_tasks([TASK])
+        with pytest.raises(RecordNotFoundError, match="no session session-1"):
+            log.append([(make_record(TASK, 1), None)])
+        with pytest.raises(RecordNotFoundError, match="no session session-1"):
+            log.add_elapsed("session-1", 1.0)
+        assert log.count_trials("session-1") == {}
+
+    def test_a_session_goes_on_where_it_was(self, started: TuningLog) -> None:
+        started.append([(make_record(TASK, n), None) for n in range(3)])
+        started.add_elapsed("session-1", 10.5)
+        started.add_elapsed("session-1", 1.25)
+
+        state = started.start_session(make_session(TASK))
+
+        assert (state.num_trials, state.elapsed_secs, state.is_new) == (3, 11.75, False)
+        [summary] = started.sessions()
+        assert (summary.num_trials, summary.num_tasks, summary.elapsed_secs) == (3, 1, 11.75)
+        assert (summary.target, summary.created_at) == (TASK.target, START)
+
+    def test_a_session_needs_its_tasks(self, log: TuningLog) -> None:
+        with pytest.raises(RecordNotFoundError, match="no task"):
+            log.start_session(make_session(TASK))
+        assert log.sessions() == []
+
+    def test_tasks_and_workloads_come_back(self, log: TuningLog) -> None:
+        elsewhere = make_task(mcpu="znver4", num_threads=8)
+        log.add_tasks([TASK, elsewhere, TASK])
+        log.start_session(make_session(elsewhere, TASK))
+        assert list(log.session_weights("session-1").items()) == [(elsewhere.key, 1), (TASK.key, 2)]
+        log.add_tasks([elsewhere])
+        assert log.task(elsewhere.key) == elsewhere
+        assert log.workload(TASK.workload.key).mod_json == TASK.workload.mod_json
+        assert [task.task_key for task in log.tasks()] == [TASK.key, elsewhere.key]
+        assert [task.task_key for task in log.tasks(key_prefix=elsewhere.key[:8])] == [elsewhere.key]
+        assert log.tasks(key_prefix="%") == []
+        with pytest.raises(RecordNotFoundError, match="no workload"):
+            log.workload(WorkloadKey("0" * 64))
+        with pytest.raises(RecordNotFoundError, match="no task"):
+            log.task(TaskKey("0" * 64))
+
+    def test_best_is_verified_fastest_first(self, started: TuningLog) -> None:
+        results = [
+            success(0.004),
+            success(0.001, is_verified=False),
+            success(0.003, 0.002, 0.0025),
+            MeasureFailure(FailureKind.WRONG_RESULT, "max error 3.0", wall_secs=0.1, run_secs=(0.0001,)),
+            success(0.003),
+        ]
+        stored = started.append([(make_record(TASK, n, result), None) for n, result in enumerate(results)])
+
+        ranked = started.best(TASK.key, k=10)
+
+        assert [(trial.secs, trial.is_raced) for trial in ranked] == [
+            (0.0025, False),
+            (0.003, False),
+            (0.004, False),
+        ]
+        assert ranked[0].trial == stored[2]
+        assert started.best(TASK.key) == ranked[:1]
+
+    def test_best_goes_by_the_newest_race(self, started: TuningLog) -> None:
+        slow, fast = started.append(
+            [(make_record(TASK, 1, success(0.002)), None), (make_record(TASK, 2), None)]
+        )
+        started.add_race(fast.record_id, [0.0001], START)
+        started.add_race(fast.record_id, [0.005, 0.003, 0.004], START + timedelta(seconds=1))
+
+        ranked = started.best(TASK.key, k=2)
+
+        assert [(r.trial.record_id, r.secs, r.is_raced) for r in ranked] == [
+            (slow.record_id, 0.002, False),
+            (fast.record_id, 0.004, True),
+        ]
+        assert started.races(fast.record_id)[1] == Race((0.005, 0.003, 0.004), START + timedelta(seconds=1))
+        assert started.record(fast.record_id).record.result == fast.record.result
+
+    def test_only_a_timed_record_can_be_raced(self, started: TuningLog) -> None:
+        failure = MeasureFailure(FailureKind.RUN, "SIGSEGV", wall_secs=0.1)
+        [trial] = started.append([(make_record(TASK, 1, failure), None)])
+        with pytest.raises(StoreError, match=r"failed \(run\)"):
+            started.add_race(trial.record_id, [0.1], START)
+        with pytest.raises(ValueError, match="finite positive"):
+            started.add_race(trial.record_id, [math.inf], START)
+        with pytest.raises(RecordNotFoundError, match="no record 77"):
+            started.add_race(77, [0.1], START)
+
+    def test_a_record_in_quarantine_stays_a_trial_but_is_never_best(self, started: TuningLog) -> None:
+        first, second = started.append([(make_record(TASK, n, success(0.001 * n)), None) for n in (1, 2)])
+        started.mark_unusable(first.record_id, "does not replay")
+
+        assert [ranked.trial for ranked in started.best(TASK.key, k=2)] == [second]
+        started.add_race(first.record_id, [0.0001], START)
+        assert [ranked.trial for ranked in started.best(TASK.key, k=2)] == [second]
+        assert started.trials(TASK.key) == [first, second]
+        assert started.unusable_reason(first.record_id) == "does not replay"
+        assert started.unusable_reason(second.record_id) is None
+        [summary] = started.tasks()
+        assert (summary.num_usable, summary.best_secs) == (1, 0.002)
+        with pytest.raises(RecordNotFoundError, match="no record 77"):
+            started.mark_unusable(77, "")
+
+    @pytest.mark.parametrize("other", [make_task(mcpu="znver4"), make_task(num_threads=3), make_task(65)])
+    def test_a_record_for_another_task_is_never_returned(self, log: TuningLog, other: TuningTask) -> None:
+        log.add_tasks([TASK, other])
+        log.start_session(make_session(TASK, other))
+        log.append([(make_record(other, 1), None)])
+
+        assert log.best(TASK.key) == []
+        assert log.trials(TASK.key) == []
+        both = log.best_many([TASK.key, other.key], k=3)
+        assert [len(both[key]) for key in (TASK.key, other.key)] == [0, 1]
+        [miss] = log.near_misses(other.workload.key)
+        assert (miss.target, miss.num_trials, miss.num_usable) == (other.target, 1, 1)
+
+    def test_times_of_other_machines_can_be_left_out(self, started: TuningLog) -> None:
+        same_hardware = dataclasses.replace(MACHINE, os_kernel="6.2")
+        other = dataclasses.replace(MACHINE, cpu_model="Fast CPU")
+        machines = (MACHINE, same_hardware, other)
+        trials = started.append(
+            [(make_record(TASK, n, success(0.1 / (n + 1)), machine=m), None) for n, m in enumerate(machines)]
+        )
+
+        assert started.trials(TASK.key, machine_fingerprint=MACHINE.fingerprint) == trials[:2]
+        [ranked] = started.best(TASK.key, machine_fingerprint=MACHINE.fingerprint)
+        assert ranked.trial == trials[1]
+        assert started.best(TASK.key)[0].trial == trials[2]
+
+    def test_features_are_read_where_asked(self, started: TuningLog) -> None:
+        started.append([(make_record(TASK, 1), make_features(1)), (make_record(TASK, 2), None)])
+        assert [t.features for t in started.trials(TASK.key)] == [None, None]
+        for trials in (
+            started.trials(TASK.key, with_features=True),
+            started.session_trials("session-1", with_features=True),
+        ):
+            assert trials[0].features is not None
+            assert trials[1].features is None
+
+    def test_training_trials_are_the_newest_with_features_oldest_first(self, log: TuningLog) -> None:
+        elsewhere = make_task(mcpu="znver4")
+        log.add_tasks([TASK, elsewhere])
+        log.start_session(make_session(TASK, elsewhere))
+        failure = MeasureFailure(FailureKind.RUN, "SIGSEGV", wall_secs=0.1)
+        log.append(
+            [
+                (make_record(TASK, 1), make_features(1)),
+                (make_record(TASK, 2, failure), make_features(2)),
+                (make_record(elsewhere, 3), make_features(3)),
+                (make_record(TASK, 4), None),
+            ]
+        )
+
+        def numbers(*, mcpu: str | None, limit: int) -> list[int]:
+            return [trial.record.trial_index for trial in log.training_trials(mcpu=mcpu, limit=limit)]
+
+        assert numbers(mcpu=None, limit=10) == [1, 2, 3]
+        assert numbers(mcpu=None, limit=2) == [2, 3]
+        assert numbers(mcpu=TASK.target.mcpu, limit=10) == [1, 2]
+        [trial] = log.training_trials(mcpu="znver4", limit=1)
+        np.testing.assert_array_equal(trial.features, make_features(3))
+
+    def test_summaries_count_what_happened(self, log: TuningLog) -> None:
+        other = make_task(128)
+        log.add_tasks([TASK, other])
+        log.start_session(make_session(TASK, other))
+        results = [
+            MeasureFailure(FailureKind.RUN, "", wall_secs=0.1),
+            MeasureFailure(FailureKind.RUN, "", wall_secs=0.1),
+            MeasureFailure(FailureKind.PRUNED, "", wall_secs=0.1, run_secs=(1.0,)),
+            success(0.001, is_verified=False),
+            success(0.002),
+        ]
+        log.append([(make_record(TASK, n, result), None) for n, result in enumerate(results)])
+
+        measured, untouched = log.tasks()
+
+        assert (measured.num_trials, measured.num_failed, measured.num_pruned, measured.num_usable) == (
+            5,
+            2,
+            1,
+            1,
+        )
+        assert measured.best_secs == 0.002
+        assert measured.best_gflops == pytest.approx(2 * 64**3 / 0.002 / 1e9)
+        assert (measured.name, measured.args, measured.flop) == ("matmul_64", TASK.workload.args, 2.0 * 64**3)
+        assert (untouched.num_trials, untouched.best_secs, untouched.best_gflops) == (0, None, None)
+        assert log.failure_counts() == {FailureKind.RUN: 2, FailureKind.PRUNED: 1}
+        assert log.failure_counts(task_key=other.key) == {}
+        assert log.failure_counts(session_id="session-1", task_key=TASK.key) == log.failure_counts()
+        assert log.near_misses(other.workload.key) == []
+
+    def test_models(self, log: TuningLog) -> None:
+        assert log.latest_model() is None
+        older = ModelSnapshot(
+            "a" * 64, "xgboost", b"\x00\xff", "features/1", 100, {"rank": 0.5, "recall": 1}, START
+        )
+        newer = dataclasses.replace(older, model_id="b" * 64, trained_at=START + timedelta(seconds=1))
+        log.save_model(newer)
+        log.save_model(older)
+        log.save_model(newer)
+        assert log.latest_model() == newer
+
+    def test_a_metric_that_is_not_a_number_stays_so(self, log: TuningLog) -> None:
+        log.save_model(ModelSnapshot("a", "xgboost", b"", "features/1", 1, {"rank": math.nan}, START))
+        latest = log.latest_model()
+        assert latest is not None
+        assert math.isnan(latest.metrics["rank"])
+
+    def test_a_naive_datetime_is_refused(self, started: TuningLog) -> None:
+        naive = dataclasses.replace(make_record(TASK, 1), finished_at=datetime(2026, 1, 1))
+        with pytest.raises(StoreError, match="has no time zone"):
+            started.append([(naive, None)])
+
+    def test_unknown_record(self, log: TuningLog) -> None:
+        with pytest.raises(RecordNotFoundError, match="no record 1:"):
+            log.record(1)
+
+
+class TestInMemory(RecordStoreContract):
+    @pytest.fixture
+    def log(self) -> Iterator[TuningLog]:
+        with TuningLog.open("sqlite://") as log:
+            yield log
+
+    def test_each_is_its_own(self, started: TuningLog) -> None:
+        with TuningLog.open("sqlite://") as other:
+            assert other.tasks() == []
+
+
+class TestFile(RecordStoreContract):
+    # A name that URLs and SQLite's own URIs would read otherwise.
+    path = "sub folder/50%? #1é.db"
+
+    @pytest.fixture
+    def log(self, tmp_path: Path) -> Iterator[TuningLog]:
+        with TuningLog.open(f"sqlite:///{quote(str(tmp_path / self.path))}") as log:
+            yield log
+
+    def test_what_was_written_is_there_for_the_next_process(self, started: TuningLog, tmp_path: Path) -> None:
+        [trial] = started.append([(make_record(TASK, 1), None)])
+        started.close()
+        assert [str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*.db")] == [self.path]
+        with TuningLog.open(f"sqlite:///{quote(str(tmp_path / self.path))}", read_only=True) as log:
+            assert log.trials(TASK.key) == [trial]

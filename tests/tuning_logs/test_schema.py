@@ -1,0 +1,171 @@
+"""The log's schema: made, checked, upgraded with a copy kept; every past one still opens."""
+
+import gzip
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from log_samples import make_features, make_session, make_task
+
+from tunewright.core.errors import SchemaVersionError, StoreError
+from tunewright.core.types import FailureKind, MeasureFailure, MeasureSuccess, Origin
+from tunewright.tuning_logs import Race, TuningLog
+from tunewright.tuning_logs.engine import Place, make_engine
+from tunewright.tuning_logs.schema import HEAD_REVISION, MIGRATIONS, VERSION_TABLE, ensure_schema
+from tunewright.tuning_logs.tables import Base
+
+GOLDEN_LOGS = sorted((Path(__file__).parent / "data").glob("schema_*.db.gz"))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A log of today's schema with one task."""
+    file = tmp_path / "tuning.db"
+    with TuningLog.open(f"sqlite:///{file}") as log:
+        log.add_tasks([make_task()])
+    return file
+
+
+def set_revision(path: Path, revision: str) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"UPDATE {VERSION_TABLE} SET version_num = ?", [revision])
+
+
+def migrations_with(tmp_path: Path, statements: str) -> Path:
+    """Our migrations and one more, "0002"."""
+    migrations = tmp_path / "migrations"
+    shutil.copytree(MIGRATIONS, migrations)
+    (migrations / "versions" / "r0002_next.py").write_text(
+        f"from alembic import op\nrevision = '0002'\ndown_revision = '0001'\n"
+        f"def upgrade():\n    op.execute('ALTER TABLE tw_tasks ADD COLUMN note TEXT')\n    {statements}\n"
+    )
+    return migrations
+
+
+def test_the_migrations_lead_to_the_tables_that_the_code_uses(path: Path) -> None:
+    assert ScriptDirectory(str(MIGRATIONS)).get_current_head() == HEAD_REVISION
+    engine = make_engine(Place(path), read_only=True, busy_timeout_secs=1)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"version_table": VERSION_TABLE, "compare_type": True}
+        )
+        assert compare_metadata(context, Base.metadata) == []
+    engine.dispose()
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_newer_schema_is_refused_in_one_sentence(path: Path, read_only: bool) -> None:
+    set_revision(path, "0999")
+    before = path.read_bytes()
+    with pytest.raises(
+        SchemaVersionError, match=r"tuning\.db was written by a newer .* 0999.*: upgrade Tunewright"
+    ):
+        TuningLog.open(f"sqlite:///{path}", read_only=read_only)
+    assert path.read_bytes() == before
+    assert [file.suffix for file in path.parent.iterdir() if not file.name.endswith("-journal")] == [".db"]
+
+
+def test_an_older_schema_is_upgraded_after_a_copy(path: Path, tmp_path: Path) -> None:
+    engine = make_engine(Place(path), read_only=False, busy_timeout_secs=1)
+    ensure_schema(
+        engine, Place(path), read_only=False, head="0002", migrations=migrations_with(tmp_path, "pass")
+    )
+    engine.dispose()
+
+    with closing(sqlite3.connect(path)) as connection, connection:
+        assert connection.execute("SELECT note FROM tw_tasks").fetchall() == [(None,)]
+        assert connection.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchall() == [("0002",)]
+    # Today's program refuses the upgraded file; the copy is a log as it was.
+    with pytest.raises(SchemaVersionError):
+        TuningLog.open(f"sqlite:///{path}")
+    copy = path.with_name("tuning.db.schema-0001.bak")
+    with TuningLog.open(f"sqlite:///{copy}") as log:
+        assert len(log.tasks()) == 1
+
+
+def test_an_upgrade_that_fails_leaves_the_old_log(path: Path, tmp_path: Path) -> None:
+    engine = make_engine(Place(path), read_only=False, busy_timeout_secs=1)
+    migrations = migrations_with(tmp_path, "raise RuntimeError('power cut')")
+    with pytest.raises(RuntimeError, match="power cut"):
+        ensure_schema(engine, Place(path), read_only=False, head="0002", migrations=migrations)
+    engine.dispose()
+    with TuningLog.open(f"sqlite:///{path}") as log:
+        assert len(log.tasks()) == 1
+
+
+def test_an_older_schema_cannot_be_upgraded_read_only(path: Path, tmp_path: Path) -> None:
+    engine = make_engine(Place(path), read_only=True, busy_timeout_secs=1)
+    migrations = migrations_with(tmp_path, "pass")
+    with pytest.raises(SchemaVersionError, match="has the older schema 0001 and is opened read-only"):
+        ensure_schema(engine, Place(path), read_only=True, head="0002", migrations=migrations)
+    engine.dispose()
+
+
+def test_an_empty_file_becomes_a_log_only_by_writing(tmp_path: Path) -> None:
+    path = tmp_path / "tuning.db"
+    path.touch()
+    with pytest.raises(StoreError, match="holds no tuning log"):
+        TuningLog.open(f"sqlite:///{path}", read_only=True)
+    with TuningLog.open(f"sqlite:///{path}") as log:
+        assert log.tasks() == []
+
+
+def test_tables_of_others_are_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "shared.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        connection.execute("INSERT INTO alembic_version VALUES ('theirs')")
+    with TuningLog.open(f"sqlite:///{path}") as log:
+        assert log.tasks() == []
+    with closing(sqlite3.connect(path)) as connection, connection:
+        tables = {
+            name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        }
+        assert connection.execute("SELECT * FROM alembic_version").fetchall() == [("theirs",)]
+    assert all(name.startswith("tw_") for name in tables - {"alembic_version"})
+
+
+def test_there_is_a_golden_log_of_every_schema() -> None:
+    revisions = {script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions()}
+    assert {file.name for file in GOLDEN_LOGS} == {f"schema_{revision}.db.gz" for revision in revisions}
+
+
+@pytest.mark.parametrize("golden", GOLDEN_LOGS, ids=lambda file: file.name)
+def test_a_golden_log_opens_for_ever(golden: Path, tmp_path: Path) -> None:
+    path = tmp_path / "tuning.db"
+    path.write_bytes(gzip.decompress(golden.read_bytes()))
+    task = make_task(128)
+    with TuningLog.open(f"sqlite:///{path}") as log:
+        ranked = log.best(task.key, k=5)
+        trials = log.trials(task.key, with_features=True)
+        model = log.latest_model()
+        state = log.start_session(make_session(task))
+        assert log.task(task.key) == task
+        assert log.races(2) == [Race((0.000195, 0.000197, 0.000196), log.races(2)[0].raced_at)]
+        assert log.unusable_reason(6) == "does not replay"
+        assert len(log.near_misses(task.workload.key)) == 2
+
+    assert [(r.trial.record_id, r.secs, r.is_raced) for r in ranked] == [
+        (2, 0.000196, True),
+        (1, 0.00021, False),
+    ]
+    best = trials[1].record
+    assert isinstance(best.result, MeasureSuccess)
+    assert best.result.run_secs == (0.00018, 0.0002, 0.00019)
+    assert (best.candidate.origin, best.candidate.parent_key) == (
+        Origin.MUTATION,
+        trials[0].record.candidate.key,
+    )
+    assert (best.model_id, best.predicted_score) == ("a" * 64, 0.75)
+    assert isinstance(trials[3].record.result, MeasureFailure)
+    assert trials[3].record.result.kind is FailureKind.RUN
+    np.testing.assert_array_equal(trials[5].features, make_features(5))
+    assert (state.num_trials, state.elapsed_secs, state.is_new) == (6, 12.5, False)
+    assert model is not None
+    assert (model.booster_ubj, model.metrics) == (b"ubj", {"rank_correlation": 0.5})

@@ -1,0 +1,126 @@
+"""`tunewright db`: look into the tuning log. Nothing here makes or changes a file."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tunewright.cli import settings
+from tunewright.cli.db_columns import (
+    BEST_COLUMNS,
+    DETAIL_COLUMNS,
+    SESSION_COLUMNS,
+    SHORT_KEY_CHARS,
+    TASK_COLUMNS,
+    TRIAL_COLUMNS,
+    BestRow,
+    Details,
+    short_key,
+)
+from tunewright.cli.output import Format, FormatOption, print_item, print_rows, printable
+from tunewright.cli.trace_text import trace_lines
+from tunewright.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tunewright.tuning_logs import TaskSummary, TuningLog
+
+app = typer.Typer(no_args_is_help=True, help="Look into the tuning log.")
+
+
+@app.command()
+def best(
+    task: Annotated[
+        str | None, typer.Option("--task", metavar="KEY", help="Only this task (8+ characters).")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many per task.")] = 1,
+    log: settings.LogOption = None,
+    output_format: FormatOption = Format.TABLE,
+) -> None:
+    """The fastest verified records of each task."""
+    with _open(log) as tuning_log:
+        tasks = tuning_log.tasks() if task is None else [_find_task(tuning_log, task)]
+        ranked = tuning_log.best_many([summary.task_key for summary in tasks], k)
+    rows = [
+        BestRow(summary, rank, trial)
+        for summary in tasks
+        for rank, trial in enumerate(ranked[summary.task_key], start=1)
+    ]
+    print_rows(rows, BEST_COLUMNS, output_format, empty=f"no verified record yet among {len(tasks)} tasks")
+    num_missing = sum(not trials for trials in ranked.values())
+    if rows and num_missing and output_format is Format.TABLE:
+        typer.echo(f"{num_missing} of {len(tasks)} tasks have no verified record yet", err=True)
+
+
+@app.command("list")
+def list_(
+    sessions: Annotated[
+        bool, typer.Option("--sessions", help="List tuning sessions instead of tasks.")
+    ] = False,
+    trials: Annotated[
+        str | None,
+        typer.Option("--trials", metavar="KEY", help="List the trials of this task (8+ characters)."),
+    ] = None,
+    log: settings.LogOption = None,
+    output_format: FormatOption = Format.TABLE,
+) -> None:
+    """Tasks and what is known about them; or sessions; or the trials of one task."""
+    if sessions and trials is not None:
+        raise ConfigError("--sessions and --trials exclude each other: give one of them")
+    with _open(log) as tuning_log:
+        if sessions:
+            print_rows(
+                tuning_log.sessions(),
+                SESSION_COLUMNS,
+                output_format,
+                empty="the tuning log has no sessions yet",
+            )
+        elif trials is not None:
+            summary = _find_task(tuning_log, trials)
+            recorded = tuning_log.trials(summary.task_key)
+            empty = f"task {short_key(summary.task_key)} ({summary.name}) has no trials yet"
+            print_rows(recorded, TRIAL_COLUMNS, output_format, empty=empty)
+        else:
+            empty = "the tuning log has no tasks yet: record some with `tunewright tune`"
+            print_rows(tuning_log.tasks(), TASK_COLUMNS, output_format, empty=empty)
+
+
+@app.command()
+def show(
+    record_id: Annotated[int, typer.Argument(help="Its number, from `db best` or `db list --trials`.")],
+    log: settings.LogOption = None,
+    output_format: FormatOption = Format.TABLE,
+) -> None:
+    """Everything about one record: raw samples, failure, settings, machine, schedule."""
+    with _open(log) as tuning_log:
+        trial = tuning_log.record(record_id)
+        details = Details(
+            trial=trial,
+            task=tuning_log.task(trial.record.task_key),
+            races=tuning_log.races(record_id),
+            unusable_reason=tuning_log.unusable_reason(record_id),
+        )
+    print_item(details, DETAIL_COLUMNS, output_format)
+    if output_format is Format.TABLE:
+        typer.echo("schedule")
+        for line in trace_lines(trial.record.candidate.trace_json):
+            typer.echo(f"  {printable(line)}")
+
+
+def _open(log: str | None) -> "TuningLog":
+    from tunewright.tuning_logs import TuningLog
+
+    return TuningLog.open(settings.log_url(log), read_only=True)
+
+
+def _find_task(tuning_log: "TuningLog", prefix: str) -> "TaskSummary":
+    """The task whose key begins with `prefix`, as git finds commits."""
+    if len(prefix) < SHORT_KEY_CHARS:
+        raise ConfigError(
+            f"'{prefix}' is too short for a task key: give {SHORT_KEY_CHARS} or more characters"
+        )
+    found = tuning_log.tasks(key_prefix=prefix.lower())
+    if not found:
+        raise ConfigError(f"no task's key begins with '{prefix}': `tunewright db list` shows the keys")
+    if len(found) > 1:
+        keys = ", ".join(summary.task_key for summary in found[:3])
+        raise ConfigError(f"'{prefix}' begins the keys of {len(found)} tasks ({keys}): give more characters")
+    return found[0]

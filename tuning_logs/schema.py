@@ -1,0 +1,99 @@
+"""The schema's version: make it, check it, upgrade it with a copy kept beside."""
+
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, inspect, text
+
+from tunewright.core.errors import SchemaVersionError, StoreError
+from tunewright.tuning_logs.engine import Place, writing
+
+VERSION_TABLE = "tw_alembic_version"
+HEAD_REVISION = "0001"
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+def current_revision(connection: Connection) -> str | None:
+    """The schema's revision, None where the database holds no tuning log."""
+    if not inspect(connection).has_table(VERSION_TABLE):
+        return None
+    return connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar_one_or_none()
+
+
+def ensure_schema(
+    engine: Engine, place: Place, *, read_only: bool, head: str = HEAD_REVISION, migrations: Path = MIGRATIONS
+) -> None:
+    """Bring the log to revision `head`; a fresh database gets its tables.
+
+    An older log is copied to `FILE.schema-REVISION.bak` first. All of it is one transaction under the write
+    lock: a crash leaves the old log, and two processes that open a fresh one do not disturb each other.
+
+    Raises:
+        SchemaVersionError: the log is newer than this program, or older and `read_only`.
+        StoreError: `read_only`, and the database holds no tuning log.
+    """
+    with engine.begin() as connection:
+        revision = current_revision(connection)
+    if revision == head:
+        return
+    if revision is not None and revision not in _known_revisions(migrations):
+        raise SchemaVersionError(
+            f"the tuning log {place} was written by a newer Tunewright (its schema is {revision}, "
+            f"this one knows up to {head}): upgrade Tunewright, or name another log with --log"
+        )
+    if read_only and revision is None:
+        raise StoreError(
+            f"{place} holds no tuning log: name another with --log, or record into it with `tunewright tune`"
+        )
+    if read_only:
+        raise SchemaVersionError(
+            f"the tuning log {place} has the older schema {revision} and is opened read-only: "
+            "upgrade it by opening it for writing once, which `tunewright tune` does"
+        )
+    with writing(engine).begin() as connection:
+        revision = current_revision(connection)
+        if revision == head:
+            return
+        if revision is not None and place.path is not None:
+            _back_up(place.path, place.path.with_name(f"{place.path.name}.schema-{revision}.bak"))
+        _upgrade(connection, head, migrations)
+
+
+def check_writable(engine: Engine) -> None:
+    """Go as far as the journal, and write nothing: notice a read-only folder before the first batch."""
+    with writing(engine).connect() as connection:
+        version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+        connection.exec_driver_sql(f"PRAGMA user_version = {version}")
+        connection.rollback()
+
+
+def _back_up(source: Path, target: Path) -> None:
+    partial = target.with_name(target.name + ".part")
+    partial.unlink(missing_ok=True)
+    reader, writer = sqlite3.connect(source), sqlite3.connect(partial)
+    try:
+        reader.backup(writer)
+    finally:
+        reader.close()
+        writer.close()
+    os.replace(partial, target)
+
+
+def _known_revisions(migrations: Path) -> set[str]:
+    from alembic.script import ScriptDirectory
+
+    return {script.revision for script in ScriptDirectory(str(migrations)).walk_revisions()}
+
+
+def _upgrade(connection: Connection, head: str, migrations: Path) -> None:
+    # Imported here: opening a log of the current schema does not pay for it.
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(migrations).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    upgrade: Callable[[Config, str], None] = command.upgrade
+    upgrade(config, head)

@@ -1,0 +1,74 @@
+"""What queries of the tuning log return beyond the shared vocabulary; all frozen values."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from tunewright.core.types import RecordedTrial, TargetSpec, TaskKey, TensorSpec, WorkloadKey
+
+
+@dataclass(frozen=True, slots=True)
+class SessionState:
+    """How far a session was when it was started or continued. `elapsed_secs`: tuning time spent before."""
+
+    num_trials: int
+    elapsed_secs: float
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RankedTrial:
+    """A verified success. `secs` per call is the median of its newest race where `is_raced`, else its own."""
+
+    trial: RecordedTrial
+    secs: float
+    is_raced: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Race:
+    """Samples, mean seconds per call each, of one interleaved race against the task's other contenders."""
+
+    run_secs: tuple[float, ...]
+    raced_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSummary:
+    """One tuning session and how much it has measured."""
+
+    session_id: str
+    model_name: str
+    target: TargetSpec
+    strategy: str
+    seed: int
+    machine_fingerprint: str
+    created_at: datetime
+    elapsed_secs: float
+    num_tasks: int
+    num_trials: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSummary:
+    """One task and how much is known about it, over all sessions and machines.
+
+    `num_failed` counts trials without a time; pruned ones are counted apart. `best_secs` is that of the best
+    usable trial: verified and not in quarantine.
+    """
+
+    task_key: TaskKey
+    workload_key: WorkloadKey
+    name: str
+    args: tuple[TensorSpec, ...]
+    target: TargetSpec
+    flop: float
+    num_trials: int
+    num_failed: int
+    num_pruned: int
+    num_usable: int
+    best_secs: float | None
+
+    @property
+    def best_gflops(self) -> float | None:
+        """GFLOP/s of the best usable trial."""
+        return None if self.best_secs is None else self.flop / self.best_secs / 1e9
