@@ -9,6 +9,7 @@ from typing import Any
 
 import tvm
 from tvm.tirx import PrimFunc
+from tvm.tirx.buffer import BufferType
 
 from tunewright.core.keys import canonical_json, digest
 from tunewright.core.types import TensorSpec, Workload, WorkloadKey
@@ -56,12 +57,13 @@ def tensor_args(func: PrimFunc) -> tuple[TensorSpec, ...]:
         ValueError: a parameter is no tensor or its shape is symbolic.
     """
     args = []
-    for info in tvm.s_tir.meta_schedule.arg_info.ArgInfo.from_prim_func(func):
-        kind, *rest = info.as_json()
-        if kind != "TENSOR":
-            raise ValueError(f"a parameter of kind {kind} cannot be tuned, only tensors can")
-        dtype, shape = rest
-        args.append(TensorSpec(shape=tuple(int(extent) for extent in shape), dtype=str(dtype)))
+    for param in func.params:
+        if not isinstance(param.ty, BufferType):
+            raise ValueError(f"parameter {param.name} is a scalar; only tensors can be tuned")
+        shape = param.ty.shape
+        if not all(isinstance(extent, tvm.tirx.IntImm) for extent in shape):
+            raise ValueError(f"parameter {param.name} has the symbolic shape {list(shape)}; bind it first")
+        args.append(TensorSpec(tuple(int(extent.value) for extent in shape), str(param.ty.dtype)))
     return tuple(args)
 
 

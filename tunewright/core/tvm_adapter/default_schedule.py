@@ -87,7 +87,9 @@ def _split_vector_loop(schedule: Schedule, spatial: list[LoopRV]) -> tuple[list[
     """
     *outer, last = spatial
     extent = _extent(schedule, last)
-    lanes = [n for n in range(_LANE_MULTIPLE, _MAX_VECTOR_LANES + 1, _LANE_MULTIPLE) if extent and extent % n == 0]
+    lanes = [
+        n for n in range(_LANE_MULTIPLE, _MAX_VECTOR_LANES + 1, _LANE_MULTIPLE) if extent and extent % n == 0
+    ]
     if lanes:
         remainder, vector = schedule.split(last, factors=[None, lanes[-1]])
         return [*outer, remainder], vector, True

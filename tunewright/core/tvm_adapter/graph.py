@@ -7,12 +7,17 @@ PACK_FUNCTION. Both run once, when a compiled model is loaded.
 
 import contextlib
 import io
+import logging
+import os
 import re
+import sys
+import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +27,12 @@ from tvm import relax
 from tvm.relax.frontend.onnx import from_onnx
 from tvm.tirx import PrimFunc
 
-from tunewright.core.errors import InternalError, TunewrightError
+from tunewright.core.errors import TunewrightError
 from tunewright.core.tvm_adapter.canonical import load_module
 from tunewright.core.tvm_adapter.target import tvm_target
 from tunewright.core.types import TargetSpec, TensorSpec
+
+logger = logging.getLogger(__name__)
 
 MAIN_FUNCTION = "main"
 PREPARE_FUNCTION = "prepare_params"
@@ -35,7 +42,9 @@ PACK_FUNCTION = "main_transform_params"  # the name that relax.transform.LiftTra
 class GraphImportError(TunewrightError):
     """TVM cannot import an ONNX graph. `op_type` and `node` name the culprit where it is known."""
 
-    def __init__(self, reason: str, *, op_type: str = "", node: str = "", is_unsupported: bool = False) -> None:
+    def __init__(
+        self, reason: str, *, op_type: str = "", node: str = "", is_unsupported: bool = False
+    ) -> None:
         super().__init__(reason)
         self.op_type = op_type
         self.node = node
@@ -50,7 +59,7 @@ class Graph:
     """
 
     mod: tvm.IRModule
-    params: tuple[npt.NDArray[np.generic], ...]
+    params: tuple[npt.NDArray[Any], ...]
     param_names: tuple[str, ...]
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -70,7 +79,7 @@ def import_onnx(model: onnx.ModelProto, target: TargetSpec) -> Graph:
     """Import a model with static shapes, legalise and fuse it; weights stay parameters.
 
     Raises:
-        GraphImportError: an operator is not supported, a node cannot be converted, or a shape depends on data.
+        GraphImportError: an operator is unsupported, a node cannot be converted, or a shape is dynamic.
     """
     mod = _convert(model)
     mod, param_lists = relax.frontend.detach_params(mod)
@@ -98,13 +107,16 @@ def import_onnx(model: onnx.ModelProto, target: TargetSpec) -> Graph:
             passes.AttachAttrLayoutFreeBuffers(),
         ]
     )
+    converted = mod[MAIN_FUNCTION]
     try:
-        with tvm_target(target):
+        with tvm_target(target), _quiet():
             mod = _with_useful_layout_attrs(fuse(_rename(lower(mod), PACK_FUNCTION, PREPARE_FUNCTION)))
     except RuntimeError as exc:  # TVM's InternalError
-        raise GraphImportError(f"TVM cannot lower the graph: {_first_line(exc)}") from exc
+        raise GraphImportError(_dynamic(converted) or f"TVM cannot lower it: {_last_line(exc)}") from exc
     main = mod[MAIN_FUNCTION]
-    _check_is_static(main)
+    dynamic = _dynamic(main)
+    if dynamic:  # the operators of the model, before lowering, say more
+        raise GraphImportError(_dynamic(converted) or dynamic)
     output_types = main.ret_ty.fields if isinstance(main.ret_ty, relax.TupleType) else [main.ret_ty]
     return Graph(
         mod=mod,
@@ -146,9 +158,8 @@ def graph_to_json(mod: tvm.IRModule) -> str:
 
 
 def _convert(model: onnx.ModelProto) -> tvm.IRModule:
-    noise = io.StringIO()  # the importer prints what it cannot convert
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(noise):
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _quiet():
             warnings.simplefilter("ignore")
             return from_onnx(model, keep_params_in_input=True)
     except tvm.error.OpNotImplemented as exc:
@@ -157,11 +168,34 @@ def _convert(model: onnx.ModelProto) -> tvm.IRModule:
         raise GraphImportError(
             f"TVM has no converter for {op_type}", op_type=op_type, node=_node_name(node), is_unsupported=True
         ) from exc
-    except Exception as exc:  # converters raise whatever went wrong: KeyError, AssertionError, InternalError ...
+    except Exception as exc:  # converters raise anything: KeyError, AssertionError, InternalError ...
         failed = _failed_node(exc.__traceback__)
         raise GraphImportError(
-            _first_line(exc), op_type=failed.op_type, node=_node_name(failed) if failed.op_type else ""
+            _last_line(exc), op_type=failed.op_type, node=_node_name(failed) if failed.op_type else ""
         ) from exc
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Send what TVM prints, on either stream and from C++ too, to the log at level DEBUG."""
+    with tempfile.TemporaryFile() as noise:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        saved = [os.dup(1), os.dup(2)]
+        os.dup2(noise.fileno(), 1)
+        os.dup2(noise.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for number, copy in enumerate(saved, start=1):
+                os.dup2(copy, number)
+                os.close(copy)
+            noise.seek(0)
+            text = noise.read().decode(errors="replace")
+            if text:
+                logger.debug("TVM said while importing: %s", text)
 
 
 def _failed_node(traceback: TracebackType | None) -> onnx.NodeProto:
@@ -181,7 +215,8 @@ def _node_name(node: onnx.NodeProto) -> str:
 def _rename(mod: tvm.IRModule, old: str, new: str) -> tvm.IRModule:
     """The module with the function `old`, which nothing calls, under another name."""
     functions = dict(mod.functions.items())
-    func = functions.pop(mod.get_global_var(old))
+    # Without "num_input", later lifting leaves it alone.
+    func = functions.pop(mod.get_global_var(old)).without_attr("num_input")
     return tvm.IRModule({**functions, new: func.with_attr("global_symbol", new)}, attrs=mod.attrs)
 
 
@@ -194,8 +229,9 @@ def _with_useful_layout_attrs(mod: tvm.IRModule) -> tvm.IRModule:
         for index in func.attrs["layout_free_buffers"]:
             if sum(extent != 1 for extent in _param_shape(func, int(index))) > 1:
                 free.append(int(index))
-        func = func.with_attr("layout_free_buffers", free) if free else func.without_attr("layout_free_buffers")
-        mod[var] = func
+        mod[var] = (
+            func.with_attr("layout_free_buffers", free) if free else func.without_attr("layout_free_buffers")
+        )
     return mod
 
 
@@ -216,23 +252,15 @@ def _bindings(func: relax.Function) -> Iterator[relax.Binding]:
         yield from block.bindings
 
 
-def _check_is_static(main: relax.Function) -> None:
+def _dynamic(main: relax.Function) -> str:
+    """Which value has no static shape, in words; empty where all have one."""
     for binding in _bindings(main):
         types = binding.var.ty.fields if isinstance(binding.var.ty, relax.TupleType) else [binding.var.ty]
-        for ty in types:
-            if isinstance(ty, relax.TensorType) and _static_shape(ty) is None:
-                raise GraphImportError(
-                    f"the shape of {binding.var.name} ({_called(binding)}) depends on the data or on a free dimension"
-                )
-
-
-def _called(binding: relax.Binding) -> str:
-    value = binding.value
-    if not isinstance(value, relax.Call):
-        return "a value"
-    name = str(value.op.name_hint if isinstance(value.op, tvm.ir.GlobalVar) else value.op.name)
-    callee = value.args[0] if value.args else None
-    return str(callee.name_hint) if isinstance(callee, tvm.ir.GlobalVar) else name
+        if any(isinstance(ty, relax.TensorType) and _static_shape(ty) is None for ty in types):
+            op = getattr(binding.value, "op", None)
+            name = op.name if isinstance(op, tvm.ir.Op) else type(binding.value).__name__
+            return f"the shape of what {str(name).removeprefix('relax.')} computes depends on the data"
+    return ""
 
 
 def _spec(ty: relax.TensorType) -> TensorSpec:
@@ -255,7 +283,7 @@ def _label(function: str) -> str:
     return re.sub(r"(?<=[a-z])\d+(?=_|$)", "", function.removeprefix("fused_"))
 
 
-def _first_line(exc: BaseException) -> str:
+def _last_line(exc: BaseException) -> str:
     lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
     return lines[-1] if lines else type(exc).__name__
 
@@ -267,7 +295,6 @@ __all__ = [
     "CallSite",
     "Graph",
     "GraphImportError",
-    "InternalError",
     "call_sites",
     "graph_to_json",
     "import_onnx",

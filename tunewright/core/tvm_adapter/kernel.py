@@ -3,6 +3,7 @@
 Only child processes may build and run candidates: both are native code that can crash or hang.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
@@ -19,8 +20,8 @@ from tunewright.core.tvm_adapter.target import tvm_target
 from tunewright.core.tvm_adapter.traces import ReplayError, new_schedule, replay_trace
 from tunewright.core.types import TargetSpec
 
-# A call through the FFI costs 0.5 us: shorter kernels are looped over inside TVM's own timer.
-_SHORT_CALL_SECS = 100e-6
+# TVM names alias-analysis nodes in the IR by the addresses that its own objects happen to have.
+_ADDRESS = re.compile(r'"0x[0-9a-f]+"')
 
 
 def replay(mod_json: str, trace_json: str) -> tvm.IRModule:
@@ -95,7 +96,7 @@ class BuiltKernel:
         self._compute: Callable[..., None] = library["kernel"]
         self._prepack: Callable[..., None] | None = library["prepack"] if split.prepack is not None else None
         #: Equal for two candidates that LLVM compiled to the same code.
-        self.object_key = digest(library.inspect_source("ll"))[:16]
+        self.object_key = digest(_ADDRESS.sub("", library.inspect_source("ll")))[:16]
 
     def bind(self, arrays: Sequence[np.ndarray[Any, Any]]) -> "BoundKernel":
         """Take the workload's own arguments, outputs included, and pack the weights once.
@@ -117,7 +118,11 @@ class BoundKernel:
     """A built kernel with its arguments in place, ready to be called and timed."""
 
     def __init__(
-        self, library: Any, function: Callable[..., None], tensors: list[Any], output_positions: tuple[int, ...]
+        self,
+        library: Any,
+        function: Callable[..., None],
+        tensors: list[Any],
+        output_positions: tuple[int, ...],
     ) -> None:
         self._library = library
         self._function = function

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 from pathlib import Path
+from typing import cast
 
 from tvm.target import Target
 from tvm.target.codegen import llvm_get_system_cpu, llvm_version_major
@@ -34,11 +35,13 @@ def parse_target(text: str, *, num_threads: int) -> TargetSpec:
     attrs = _target_attrs(text)
     mcpu = str(attrs.get("mcpu", "")) or str(llvm_get_system_cpu())
     if attrs.get("kind", "llvm") != "llvm":
-        raise ConfigError(f"target {text!r} is of kind {attrs['kind']!r}; only CPU targets ('llvm') can be tuned")
+        raise ConfigError(
+            f"target {text!r} is of kind {attrs['kind']!r}; only CPU targets ('llvm') can be tuned"
+        )
     if mcpu not in _known_cpus():
         raise ConfigError(f"target {text!r}: LLVM knows no CPU {mcpu!r} for this machine; try --target host")
     mattr = attrs.get("mattr", ())
-    features = mattr.split(",") if isinstance(mattr, str) else [str(feature) for feature in mattr]
+    features = mattr.split(",") if isinstance(mattr, str) else list(map(str, cast(list[object], mattr)))
     return TargetSpec(mcpu=mcpu, num_threads=num_threads, mattr=tuple(sorted(filter(None, features))))
 
 
@@ -79,7 +82,9 @@ def _options(options: list[str], text: str) -> dict[str, object]:
     for option in options:
         name, separator, value = option.lstrip("-").partition("=")
         if not option.startswith("-") or not separator or name not in ("mcpu", "mattr"):
-            raise ConfigError(f"target {text!r}: {option!r} is not understood; write -mcpu=NAME or -mattr=+a,-b")
+            raise ConfigError(
+                f"target {text!r}: {option!r} is not understood; write -mcpu=NAME or -mattr=+a,-b"
+            )
         attrs[name] = value
     return attrs
 
@@ -92,7 +97,9 @@ def _known_cpus() -> frozenset[str]:
 
 def _cpu_model() -> str:
     info = _read("/proc/cpuinfo")
-    fields = dict.fromkeys(("model name", "cpu family", "model", "stepping", "CPU implementer", "CPU part"), "")
+    fields = dict.fromkeys(
+        ("model name", "cpu family", "model", "stepping", "CPU implementer", "CPU part"), ""
+    )
     for line in info.splitlines():
         name, _, value = line.partition(":")
         if name.strip() in fields and not fields[name.strip()]:
@@ -106,5 +113,3 @@ def _read(path: str) -> str:
         return Path(path).read_text(encoding="utf-8").strip()
     except OSError:
         return ""
-
-

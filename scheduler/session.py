@@ -1,0 +1,377 @@
+"""The tuning session: ask, measure, record, tell, refit, until the budget is spent or nothing more is gained.
+
+It decides *when*; strategies decide *what*, workers decide *how*. It runs no candidate code, and it holds no
+state that the log does not: a session that is killed goes on from its records.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+
+import tunewright
+from tunewright.core.clock import Clock
+from tunewright.core.keys import digest
+from tunewright.core.types import (
+    AppliedCandidate,
+    Candidate,
+    EvaluatorConfig,
+    FailureKind,
+    FloatArray,
+    MeasureFailure,
+    MeasureInput,
+    MeasureSuccess,
+    RecordedTrial,
+    SessionInfo,
+    TuningRecord,
+    TuningTask,
+)
+from tunewright.scheduler.events import (
+    BatchMeasured,
+    ModelRefit,
+    RaceFinished,
+    SessionEvent,
+    SessionFinished,
+    SessionStarted,
+    SessionStatus,
+    TimeSplit,
+)
+from tunewright.scheduler.protocols import LearnedModel, Measurer, RankedTrial, RecordStore
+from tunewright.scheduler.task_scheduler import next_task
+from tunewright.scheduler.task_state import SessionTask, TaskState, latency_secs
+from tunewright.search.strategy import Proposal
+
+_log = logging.getLogger(__name__)
+
+# Records of earlier sessions that the model starts from: the newest ones of the same CPU.
+_MAX_TRAINING_TRIALS = 8192
+# A refit costs 0.1-1 s: first when there is something to learn from, then when the data grew by a quarter.
+_MIN_TRIALS_TO_FIT = 32
+_REFIT_GROWTH = 1.25
+_RACE_SIZE = 3
+_RACE_ROUNDS = 7
+# A record that has not raced may outrank a raced one by luck: then it races too, but not for ever.
+_MAX_RACES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """When to stop: after `num_trials` measured candidates, after `time_secs`, or when every task stalls."""
+
+    num_trials: int | None = None
+    time_secs: float | None = None
+    patience: int = 128
+
+
+@dataclass(frozen=True, slots=True)
+class SessionConfig:
+    """One tuning session. `batch_size` candidates of one task are measured at a time."""
+
+    model_name: str
+    strategy: str
+    seed: int
+    budget: Budget
+    evaluator: EvaluatorConfig = field(default_factory=EvaluatorConfig)
+    batch_size: int = 16
+
+
+def session_id_of(tasks: Sequence[TuningTask], config: SessionConfig, machine_fingerprint: str) -> str:
+    """The same tasks, strategy and seed on the same machine are the same session, whatever its budget."""
+    return digest(
+        *sorted(task.key for task in tasks), config.strategy, str(config.seed), machine_fingerprint
+    )[:16]
+
+
+class TuningSession:
+    """Tunes a model's tasks within a budget. Build it, call `run` once."""
+
+    def __init__(
+        self,
+        tasks: Sequence[SessionTask],
+        config: SessionConfig,
+        *,
+        store: RecordStore,
+        measurer: Measurer,
+        model: LearnedModel,
+        clock: Clock,
+        on_event: Callable[[SessionEvent], None],
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._measurer = measurer
+        self._model = model
+        self._clock = clock
+        self._on_event = on_event
+        self._states = [TaskState(entry) for entry in tasks]
+        fingerprint = measurer.machine.fingerprint
+        self.session_id = session_id_of([entry.task for entry in tasks], config, fingerprint)
+        self._training: list[RecordedTrial] = []
+        self._num_fitted = 0
+        self._model_id: str | None = None
+        self._num_before = 0  # trials and seconds of this session's earlier runs
+        self._elapsed_before = 0.0
+        self._started = clock.monotonic()
+        self._stats_before = measurer.stats
+        self._spent = dict.fromkeys(("search", "log", "model"), 0.0)
+
+    def run(self) -> SessionFinished:
+        """Tune until the budget is spent, every task stalls, or nothing is left to try.
+
+        Raises:
+            WorkerUnavailableError: no measurement worker answers any more.
+            StoreError: a result cannot be recorded.
+        """
+        self._started = self._clock.monotonic()
+        self._resume()
+        try:
+            self._measure_defaults()
+            reason = self._tune()
+            self._race_all()
+            metrics = self._evaluate_model()
+        finally:
+            self._store.add_elapsed(self.session_id, self._elapsed_of_run())
+        finished = SessionFinished(
+            session_id=self.session_id,
+            reason=reason,
+            num_new_trials=self._num_trials() - self._num_before,
+            split=self._split(),
+            model_metrics=metrics,
+            status=self.status(),
+        )
+        self._on_event(finished)
+        return finished
+
+    def _tune(self) -> str:
+        while (reason := self._why_stop()) is None:
+            index = next_task(
+                [state.progress() for state in self._states], patience=self._config.budget.patience
+            )
+            if index is None:
+                return "every task has stalled or is exhausted"
+            state = self._states[index]
+            with self._timed("model"):
+                self._refit_if_due()
+            with self._timed("search"):
+                proposals = state.entry.strategy.ask(self._batch_size())
+            if not proposals:
+                state.is_exhausted = True
+                continue
+            self._measure([(state, proposal) for proposal in proposals])
+        return reason
+
+    def _resume(self) -> None:
+        """Load what the log knows: this session's earlier trials count, all trials of a task are told."""
+        tasks = [state.entry.task for state in self._states]
+        self._store.add_tasks(tasks)
+        known = self._store.start_session(self._session_info())
+        self._num_before, self._elapsed_before = known.num_trials, known.elapsed_secs
+        counts = self._store.count_trials(self.session_id)
+        for state in self._states:
+            state.num_trials_of_session = counts.get(state.entry.task.key, 0)
+            state.add(
+                self._store.trials(
+                    state.entry.task.key,
+                    machine_fingerprint=self._measurer.machine.fingerprint,
+                    with_features=True,
+                )
+            )
+        self._training = self._store.training_trials(mcpu=tasks[0].target.mcpu, limit=_MAX_TRAINING_TRIALS)
+        self._on_event(SessionStarted(self.session_id, not known.is_new, self.status()))
+
+    def _measure_defaults(self) -> None:
+        """Candidate 0 of every task is our default schedule: no champion can be worse than it."""
+        pending = [state for state in self._states if not state.has_default]
+        for start in range(0, len(pending), self._config.batch_size):
+            if self._why_stop() is not None:
+                return
+            batch = pending[start : start + self._config.batch_size]
+            self._measure([(state, _default_proposal(state.entry.default)) for state in batch])
+
+    def _measure(self, batch: Sequence[tuple[TaskState, Proposal]]) -> None:
+        """Measure, commit, then tell: whoever is told of a trial can find it in the log."""
+        bests = [state.best_secs for state, _ in batch]
+        inputs = [
+            MeasureInput(
+                state.entry.task,
+                proposal.applied.candidate,
+                self._config.evaluator,
+                incumbent_secs=best if best != float("inf") else None,
+            )
+            for (state, proposal), best in zip(batch, bests, strict=True)
+        ]
+        results = self._measurer.measure(inputs)
+        trials: list[tuple[TuningRecord, FloatArray | None]] = []
+        for (state, proposal), result in zip(batch, results, strict=True):
+            record = TuningRecord(
+                session_id=self.session_id,
+                trial_index=state.num_trials_of_session,
+                candidate=proposal.applied.candidate,
+                result=result,
+                evaluator=self._config.evaluator,
+                machine=self._measurer.machine,
+                strategy=self._config.strategy,
+                seed=self._config.seed,
+                finished_at=self._clock.now(),
+                code_version=tunewright.__version__,
+                model_id=self._model_id if proposal.score is not None else None,
+                predicted_score=proposal.score,
+            )
+            state.num_trials_of_session += 1
+            features = proposal.applied.features
+            trials.append((record, features if features.size else None))
+        with self._timed("log"):
+            recorded = self._store.append(trials)
+        self._training.extend(trial for trial in recorded if trial.features is not None)
+        with self._timed("search"):
+            for state in {id(state): state for state, _ in batch}.values():
+                state.add([t for t in recorded if t.record.task_key == state.entry.task.key])
+        self._report([state for state, _ in batch], bests, recorded)
+
+    def _report(
+        self, states: Sequence[TaskState], bests: Sequence[float], recorded: Sequence[RecordedTrial]
+    ) -> None:
+        by_task = {state.entry.task.key: (state, best) for state, best in zip(states, bests, strict=True)}
+        for key, (state, best) in by_task.items():
+            results = [trial.record.result for trial in recorded if trial.record.task_key == key]
+            failures = Counter(result.kind for result in results if isinstance(result, MeasureFailure))
+            improved = state.best_secs if state.best_secs < best else None
+            name = state.entry.task.workload.name
+            self._on_event(BatchMeasured(name, key, len(results), failures, improved, self.status()))
+
+    def _refit_if_due(self) -> None:
+        """Refit at fixed sizes of the training set: a resumed session learns what an unbroken one did."""
+        due = _fit_size(len(self._training))
+        if due <= self._num_fitted:
+            return
+        snapshot = self._model.fit_trials(self._training[:due])
+        self._num_fitted = due
+        self._model_id = snapshot.model_id
+        self._store.save_model(snapshot)
+        self._on_event(ModelRefit(snapshot.model_id, snapshot.n_records))
+
+    def _evaluate_model(self) -> Mapping[str, float]:
+        if self._num_trials() == self._num_before or len(self._training) < _MIN_TRIALS_TO_FIT:
+            return {}
+        with self._timed("model"):
+            return self._model.evaluate(self._training)
+
+    def _race_all(self) -> None:
+        """Time the best few of each task again, interleaved: that median is the number shown to people."""
+        for state in self._states:
+            for _ in range(_MAX_RACES):
+                ranked = self._ranked(state)
+                if len(ranked) < 2 or ranked[0].is_raced:
+                    break
+                self._race(state, ranked)
+
+    def _race(self, state: TaskState, ranked: Sequence[RankedTrial]) -> None:
+        candidates = [item.trial.record.candidate for item in ranked]
+        inputs = [MeasureInput(state.entry.task, c, self._config.evaluator) for c in candidates]
+        for item, result in zip(ranked, self._measurer.race(inputs, rounds=_RACE_ROUNDS), strict=True):
+            if isinstance(result, MeasureSuccess):
+                self._store.add_race(item.trial.record_id, result.run_secs, self._clock.now())
+            elif result.kind is not FailureKind.WORKER_LOST:
+                # It ran before: a candidate that fails now is not to be trusted.
+                reason = f"{result.kind} in its race: {result.message}"
+                self._store.mark_unusable(item.trial.record_id, reason)
+        for winner in self._ranked(state)[:1]:
+            state.raced_secs = winner.secs
+            key = winner.trial.record.candidate.key
+            task = state.entry.task
+            self._on_event(RaceFinished(task.workload.name, task.key, key, winner.secs, len(ranked)))
+
+    def _ranked(self, state: TaskState) -> Sequence[RankedTrial]:
+        fingerprint = self._measurer.machine.fingerprint
+        return self._store.best(state.entry.task.key, k=_RACE_SIZE, machine_fingerprint=fingerprint)
+
+    def _why_stop(self) -> str | None:
+        budget = self._config.budget
+        if budget.num_trials is not None and self._num_trials() >= budget.num_trials:
+            return f"{budget.num_trials} trials are measured"
+        if budget.time_secs is not None and self._elapsed() >= budget.time_secs:
+            return f"{budget.time_secs:.0f} s are spent"
+        return None
+
+    def _batch_size(self) -> int:
+        if self._config.budget.num_trials is None:
+            return self._config.batch_size
+        return min(self._config.batch_size, self._config.budget.num_trials - self._num_trials())
+
+    def _num_trials(self) -> int:
+        return sum(state.num_trials_of_session for state in self._states)
+
+    def _elapsed_of_run(self) -> float:
+        return self._clock.monotonic() - self._started
+
+    def _elapsed(self) -> float:
+        return self._elapsed_before + self._elapsed_of_run()
+
+    def status(self) -> SessionStatus:
+        """Where the session stands now."""
+        tasks = [state.status(self._config.budget.patience) for state in self._states]
+        return SessionStatus(
+            tasks=tasks,
+            num_trials=self._num_trials(),
+            num_resumed=self._num_before,
+            elapsed_secs=self._elapsed(),
+            latency_secs=latency_secs(tasks),
+            default_latency_secs=latency_secs(tasks, of_default=True),
+            remaining_secs=self._remaining_secs(),
+        )
+
+    def _remaining_secs(self) -> float | None:
+        budget, estimates = self._config.budget, []
+        if budget.time_secs is not None:
+            estimates.append(budget.time_secs - self._elapsed())
+        done = self._num_trials() - self._num_before
+        if budget.num_trials is not None and done > 0:
+            estimates.append((budget.num_trials - self._num_trials()) * self._elapsed_of_run() / done)
+        return max(0.0, min(estimates)) if estimates else None
+
+    def _split(self) -> TimeSplit:
+        stats, before = self._measurer.stats, self._stats_before
+        return TimeSplit(
+            search_secs=self._spent["search"],
+            build_secs=stats.build_wall_secs - before.build_wall_secs,
+            run_secs=stats.run_wall_secs - before.run_wall_secs,
+            log_secs=self._spent["log"],
+            model_secs=self._spent["model"],
+            total_secs=self._elapsed_of_run(),
+        )
+
+    def _session_info(self) -> SessionInfo:
+        tasks = [state.entry.task for state in self._states]
+        return SessionInfo(
+            session_id=self.session_id,
+            model_name=self._config.model_name,
+            target=tasks[0].target,
+            strategy=self._config.strategy,
+            seed=self._config.seed,
+            machine=self._measurer.machine,
+            task_weights={task.key: task.weight for task in tasks},
+            created_at=self._clock.now(),
+        )
+
+    @contextmanager
+    def _timed(self, activity: str) -> Iterator[None]:
+        start = self._clock.monotonic()
+        try:
+            yield
+        finally:
+            self._spent[activity] += self._clock.monotonic() - start
+
+
+def _default_proposal(candidate: Candidate) -> Proposal:
+    no_features = np.empty((0, 0), dtype=np.float32)
+    return Proposal(AppliedCandidate(candidate, no_features, program_key=candidate.key), score=None)
+
+
+def _fit_size(num_trials: int) -> int:
+    """The largest size, among those that a refit is due at, that the training set has reached; 0 for none."""
+    size, next_size = 0, _MIN_TRIALS_TO_FIT
+    while next_size <= num_trials:
+        size, next_size = next_size, int(next_size * _REFIT_GROWTH)
+    return size

@@ -1,0 +1,93 @@
+"""One task of a running session: what has been measured of it, and how that looks to others."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from tunewright.core.types import (
+    Candidate,
+    FailureKind,
+    MeasureFailure,
+    MeasureSuccess,
+    Origin,
+    RecordedTrial,
+    TuningTask,
+)
+from tunewright.scheduler.events import TaskStatus
+from tunewright.scheduler.task_scheduler import TaskProgress
+from tunewright.search.stopping import is_stalled
+from tunewright.search.strategy import SearchStrategy
+
+
+@dataclass(frozen=True, slots=True)
+class SessionTask:
+    """A task with the two things its search needs: its strategy and its default schedule's candidate."""
+
+    task: TuningTask
+    strategy: SearchStrategy
+    default: Candidate
+
+
+@dataclass(slots=True)
+class TaskState:
+    """Grows by `add`. `best_curve`: best verified seconds after each trial, infinite until there is one."""
+
+    entry: SessionTask
+    best_curve: list[float] = field(default_factory=list)
+    num_failures: int = 0
+    num_trials_of_session: int = 0
+    has_default: bool = False
+    default_secs: float | None = None
+    raced_secs: float | None = None
+    is_exhausted: bool = False
+
+    @property
+    def best_secs(self) -> float:
+        return self.best_curve[-1] if self.best_curve else float("inf")
+
+    def add(self, trials: Sequence[RecordedTrial]) -> None:
+        """Learn of recorded trials of this task, old or new, and tell its strategy."""
+        for trial in trials:
+            result, best = trial.record.result, self.best_secs
+            is_default = trial.record.candidate.key == self.entry.default.key
+            self.has_default |= is_default
+            if isinstance(result, MeasureSuccess) and result.is_verified:
+                best = min(best, result.median_secs)
+                if is_default:
+                    self.default_secs = result.median_secs
+            if isinstance(result, MeasureFailure) and result.kind is not FailureKind.PRUNED:
+                self.num_failures += 1
+            self.best_curve.append(best)
+        # The default schedule is no point of the design space: there is nothing to mutate or learn from it.
+        self.entry.strategy.tell([t for t in trials if t.record.candidate.origin is not Origin.SEED])
+
+    def progress(self) -> TaskProgress:
+        """What the task scheduler decides by."""
+        task = self.entry.task
+        return TaskProgress(task.weight, task.workload.flop, self.best_curve, self.is_exhausted)
+
+    def status(self, patience: int) -> TaskStatus:
+        """What people see."""
+        task = self.entry.task
+        best_secs = self.raced_secs or self.best_secs
+        return TaskStatus(
+            key=task.key,
+            name=task.workload.name,
+            weight=task.weight,
+            flop=task.workload.flop,
+            num_trials=len(self.best_curve),
+            num_failures=self.num_failures,
+            default_secs=self.default_secs,
+            best_secs=best_secs if best_secs != float("inf") else None,
+            is_done=self.is_exhausted or is_stalled(self.best_curve, patience, 0.01),
+        )
+
+
+def latency_secs(statuses: Sequence[TaskStatus], *, of_default: bool = False) -> float | None:
+    """Seconds of one model run by its kernels alone; None until every task has a time."""
+    total = 0.0
+    for status in statuses:
+        secs = status.default_secs if of_default else status.best_secs
+        if secs is None:
+            return None
+        total += status.weight * secs
+    return total

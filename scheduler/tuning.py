@@ -1,0 +1,135 @@
+"""Wire a tuning session: which strategy, which cost model, which spaces, over whose log and workers."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from tunewright.core.clock import Clock, SystemClock
+from tunewright.core.errors import ConfigError
+from tunewright.core.keys import digest
+from tunewright.core.types import (
+    Candidate,
+    EvaluatorConfig,
+    FloatArray,
+    ModelSnapshot,
+    Origin,
+    Prediction,
+    RecordedTrial,
+    TuningTask,
+)
+from tunewright.cost_model import make_training_set
+from tunewright.cost_model.xgboost_model import XGBoostCostModel, evaluate_xgboost
+from tunewright.scheduler.events import SessionEvent, SessionFinished
+from tunewright.scheduler.protocols import Measurer, RecordStore
+from tunewright.scheduler.session import Budget, SessionConfig, TuningSession
+from tunewright.scheduler.task_state import SessionTask
+from tunewright.search import CostModel, DesignSpace, EvolutionarySearch, RandomSearch, SearchStrategy
+
+StrategyFactory = Callable[[DesignSpace, CostModel, int], SearchStrategy]
+SpaceFactory = Callable[[TuningTask], DesignSpace]
+
+# On a machine whose cores are busy, OpenMP's barriers turn a fit of 0.1 s into many seconds.
+_MODEL_THREADS = 1
+
+STRATEGIES: dict[str, StrategyFactory] = {
+    "evolutionary": lambda space, model, seed: EvolutionarySearch(space, model, seed=seed),
+    "random": lambda space, model, seed: RandomSearch(space, seed=seed),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TuneOptions:
+    """What a user chooses of a tuning session."""
+
+    budget: Budget
+    strategy: str = "evolutionary"
+    seed: int = 0
+    batch_size: int = 16
+    evaluator: EvaluatorConfig = field(default_factory=EvaluatorConfig)
+
+    def __post_init__(self) -> None:
+        if self.strategy not in STRATEGIES:
+            known = ", ".join(sorted(STRATEGIES))
+            raise ConfigError(f"strategy {self.strategy!r} is unknown; choose one of: {known}")
+        if self.budget.num_trials is None and self.budget.time_secs is None:
+            raise ConfigError("a tuning session needs a budget: give --trials, --time-budget, or both")
+
+
+class OnlineModel:
+    """The cost model of a session: XGBoost, refit on the trials that the session hands over."""
+
+    def __init__(self, *, seed: int) -> None:
+        self._model = XGBoostCostModel(seed=seed, num_threads=_MODEL_THREADS)
+        self._seed = seed
+
+    @property
+    def is_fitted(self) -> bool:
+        return self._model.is_fitted
+
+    def fit_trials(self, trials: Sequence[RecordedTrial]) -> ModelSnapshot:
+        return self._model.fit(make_training_set(trials))
+
+    def predict(self, features: Sequence[FloatArray]) -> Prediction:
+        return self._model.predict(features)
+
+    def evaluate(self, trials: Sequence[RecordedTrial]) -> dict[str, float]:
+        training_set = make_training_set(trials)
+        return evaluate_xgboost(training_set, seed=self._seed, num_threads=_MODEL_THREADS)
+
+
+def tune_tasks(
+    tasks: Sequence[TuningTask],
+    options: TuneOptions,
+    *,
+    model_name: str,
+    store: RecordStore,
+    measurer: Measurer,
+    make_space: SpaceFactory,
+    on_event: Callable[[SessionEvent], None] = lambda event: None,
+    clock: Clock | None = None,
+) -> SessionFinished:
+    """Tune tasks until the budget is spent.
+
+    Args:
+        make_space: a task's design space, usually `workers.ProcessSpace` on the measurer's pool.
+
+    Raises:
+        ConfigError: there is nothing to tune.
+        WorkerUnavailableError: no measurement worker answers.
+        StoreError: the log refuses a record; everything before it is kept.
+    """
+    if not tasks:
+        raise ConfigError(f"{model_name} has no task that can be tuned")
+    model = OnlineModel(seed=options.seed)
+    make_strategy = STRATEGIES[options.strategy]
+    entries = [
+        SessionTask(
+            task,
+            make_strategy(make_space(task), model, _task_seed(options.seed, task)),
+            default_candidate(task),
+        )
+        for task in tasks
+    ]
+    config = SessionConfig(
+        model_name, options.strategy, options.seed, options.budget, options.evaluator, options.batch_size
+    )
+    session = TuningSession(
+        entries,
+        config,
+        store=store,
+        measurer=measurer,
+        model=model,
+        clock=clock or SystemClock(),
+        on_event=on_event,
+    )
+    return session.run()
+
+
+def default_candidate(task: TuningTask) -> Candidate:
+    """Our default schedule of a task, as the candidate that every other one must beat."""
+    from tunewright.core.tvm_adapter.default_schedule import default_trace
+
+    return Candidate(task.key, default_trace(task.workload.mod_json, task.target), Origin.SEED)
+
+
+def _task_seed(seed: int, task: TuningTask) -> int:
+    return int(digest(str(seed), task.key)[:15], 16)

@@ -1,0 +1,85 @@
+"""Small TIR functions with a NumPy truth each, for the tests of everything that schedules kernels."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tvm import te, tirx
+from tvm.topi import nn
+
+import tunewright.core.tvm_adapter  # noqa: F401  # hides torch before TVM is imported
+
+Arrays = Sequence[np.ndarray[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """`func`: a PrimFunc; `truth`: its outputs from its inputs, in float64."""
+
+    func: Any
+    truth: Callable[[Arrays], list[np.ndarray[Any, Any]]]
+
+
+def matmul_relu(m: int = 48, n: int = 40, k: int = 32, *, prefix: str = "x") -> Kernel:
+    """max(A @ B, 0), with B's layout free to change; all names start with `prefix`."""
+    a, b = te.placeholder((m, k), name=f"{prefix}A"), te.placeholder((k, n), name=f"{prefix}B")
+    axis = te.reduce_axis((0, k), name=f"{prefix}k")
+    c = te.compute((m, n), lambda i, j: te.sum(a[i, axis] * b[axis, j], axis=axis), name=f"{prefix}C")
+    d = te.compute((m, n), lambda i, j: te.max(c[i, j], te.const(0.0, "float32")), name=f"{prefix}D")
+    func = te.create_prim_func([a, b, d]).with_attr("layout_free_buffers", [1])
+    return Kernel(func, lambda x: [np.maximum(x[0].astype(np.float64) @ x[1].astype(np.float64), 0)])
+
+
+def conv2d_bias(channels: int = 8, size: int = 14, filters: int = 16) -> Kernel:
+    """A padded 3 x 3 convolution with bias."""
+    data = te.placeholder((1, channels, size, size), name="data")
+    weight = te.placeholder((filters, channels, 3, 3), name="weight")
+    bias = te.placeholder((1, filters, 1, 1), name="bias")
+    conv = nn.conv2d(data, weight, 1, 1, 1, data_layout="NCHW")
+    out = te.compute(conv.shape, lambda n, f, y, x: conv[n, f, y, x] + bias[0, f, 0, 0], name="out")
+
+    def truth(inputs: Arrays) -> list[np.ndarray[Any, Any]]:
+        image = np.pad(inputs[0][0].astype(np.float64), ((0, 0), (1, 1), (1, 1)))
+        result = np.zeros((filters, size, size)) + inputs[2].reshape(-1, 1, 1)
+        for dy in range(3):
+            for dx in range(3):
+                patch = image[:, dy : dy + size, dx : dx + size]
+                result += np.einsum("fc,cyx->fyx", inputs[1][:, :, dy, dx].astype(np.float64), patch)
+        return [result[None]]
+
+    return Kernel(te.create_prim_func([data, weight, bias, out]), truth)
+
+
+def softmax(rows: int = 6, columns: int = 100) -> Kernel:
+    x = te.placeholder((rows, columns), name="x")
+
+    def truth(inputs: Arrays) -> list[np.ndarray[Any, Any]]:
+        shifted = np.exp(inputs[0].astype(np.float64) - inputs[0].max(axis=1, keepdims=True))
+        return [shifted / shifted.sum(axis=1, keepdims=True)]
+
+    return Kernel(te.create_prim_func([x, nn.softmax(x, axis=1)]), truth)
+
+
+def two_outputs(size: int = 60) -> Kernel:
+    """One kernel that writes x + 1 and 2 x."""
+    x = te.placeholder((size,), name="x")
+    one = te.compute((size,), lambda i: x[i] + te.const(1.0, "float32"), name="one")
+    two = te.compute((size,), lambda i: x[i] * te.const(2.0, "float32"), name="two")
+    return Kernel(te.create_prim_func([x, one, two]), lambda a: [a[0] + 1.0, a[0] * 2.0])
+
+
+def integer_scale(size: int = 33) -> Kernel:
+    """int32 x * 3: nothing may be rounded."""
+    x = te.placeholder((size,), name="x", dtype="int32")
+    out = te.compute((size,), lambda i: x[i] * tirx.const(3, "int32"), name="out")
+    return Kernel(te.create_prim_func([x, out]), lambda a: [a[0] * 3])
+
+
+ALL = {
+    "matmul_relu": matmul_relu,
+    "conv2d_bias": conv2d_bias,
+    "softmax": softmax,
+    "two_outputs": two_outputs,
+    "integer_scale": integer_scale,
+}

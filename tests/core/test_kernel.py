@@ -1,0 +1,158 @@
+"""Scheduled kernels compute what NumPy computes, whatever their schedule."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytestmark = [pytest.mark.tvm, pytest.mark.slow]
+
+from tests.core import kernels  # noqa: E402
+from tunewright.core.tvm_adapter.canonical import canonical_workload  # noqa: E402
+from tunewright.core.tvm_adapter.default_schedule import default_trace  # noqa: E402
+from tunewright.core.tvm_adapter.kernel import (  # noqa: E402
+    BoundKernel,
+    build_kernel,
+    output_indices,
+    replay,
+    unscheduled,
+)
+from tunewright.core.tvm_adapter.space import TaskSpace  # noqa: E402
+from tunewright.core.tvm_adapter.target import host_target  # noqa: E402
+from tunewright.core.tvm_adapter.traces import ReplayError  # noqa: E402
+from tunewright.core.types import Origin, TaskKey, TuningTask, Workload  # noqa: E402
+
+TARGET = host_target(1)
+
+
+def make_inputs(workload: Workload, seed: int) -> list[np.ndarray[Any, Any]]:
+    rng = np.random.default_rng(seed)
+    return [
+        rng.standard_normal(arg.shape).astype(arg.dtype)
+        if arg.dtype.startswith("float")
+        else rng.integers(-50, 50, arg.shape).astype(arg.dtype)
+        for arg in workload.args
+    ]
+
+
+def run(scheduled: Any, inputs: list[np.ndarray[Any, Any]]) -> tuple[list[np.ndarray[Any, Any]], BoundKernel]:
+    bound = build_kernel(scheduled, TARGET).bind(inputs)
+    bound.poison()
+    bound.run()
+    return bound.outputs(), bound
+
+
+@pytest.mark.parametrize("name", kernels.ALL)
+@pytest.mark.parametrize("schedule", ["unscheduled", "default"])
+def test_fixed_schedules_are_right(name: str, schedule: str) -> None:
+    kernel = kernels.ALL[name]()
+    workload = canonical_workload(kernel.func, name=name)
+    inputs = make_inputs(workload, seed=1)
+    if schedule == "default":
+        scheduled = replay(workload.mod_json, default_trace(workload.mod_json, TARGET))
+        assert "T.vectorized" in scheduled.script() or "T.parallel" in scheduled.script()
+    else:
+        scheduled = unscheduled(workload.mod_json)
+    outputs, _ = run(scheduled, inputs)
+    for output, truth in zip(outputs, kernel.truth(inputs), strict=True):
+        np.testing.assert_allclose(output, truth, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["matmul_relu", "conv2d_bias"])
+def test_sampled_and_mutated_candidates_are_right(name: str) -> None:
+    kernel = kernels.ALL[name]()
+    workload = canonical_workload(kernel.func, name=name)
+    inputs, key = make_inputs(workload, seed=2), TuningTask(workload, TARGET).key
+    space = TaskSpace(workload.mod_json, TARGET, key)
+    sampled = [applied for seed in range(3) if (applied := space.sample(seed)) is not None]
+    mutated = [m for a in sampled if (m := space.mutate(a.candidate.trace_json, 5)) is not None]
+    assert sampled and mutated
+    for applied in sampled + mutated:
+        outputs, _ = run(replay(workload.mod_json, applied.candidate.trace_json), inputs)
+        np.testing.assert_allclose(outputs[0], kernel.truth(inputs)[0], rtol=1e-4, atol=1e-4)
+
+
+def test_packed_weights_are_split_off_and_right() -> None:
+    """With B's layout free, candidates pack B once at `bind`; it must not happen inside the timed kernel."""
+    kernel = kernels.matmul_relu()
+    workload = canonical_workload(kernel.func, name="mm")
+    space = TaskSpace(workload.mod_json, TARGET, TaskKey("t"))
+    traces = [a.candidate.trace_json for seed in range(8) if (a := space.sample(seed)) is not None]
+    packed = [trace for trace in traces if "TransformLayout" in trace]
+    assert packed
+    inputs = make_inputs(workload, seed=3)
+    outputs, bound = run(replay(workload.mod_json, packed[0]), inputs)
+    np.testing.assert_allclose(outputs[0], kernel.truth(inputs)[0], rtol=1e-4, atol=1e-4)
+    assert len(bound._tensors[1].shape) > 2
+
+
+def test_poison_reaches_every_output_and_no_input() -> None:
+    workload = canonical_workload(kernels.two_outputs().func, name="two")
+    bound = build_kernel(unscheduled(workload.mod_json), TARGET).bind(make_inputs(workload, seed=4))
+    bound.poison()
+    assert all(np.isnan(output).all() for output in bound.outputs())
+    bound.run()
+    assert all(np.isfinite(output).all() for output in bound.outputs())
+
+
+def test_outputs_are_found_by_what_is_written() -> None:
+    assert output_indices(kernels.two_outputs().func) == (1, 2)
+    assert output_indices(kernels.conv2d_bias().func) == (3,)
+
+
+def test_time_is_of_one_call() -> None:
+    workload = canonical_workload(kernels.matmul_relu(m=256, n=256, k=256).func, name="mm")
+    bound = build_kernel(unscheduled(workload.mod_json), TARGET).bind(make_inputs(workload, seed=5))
+    bound.run()
+    once, many = bound.time(1), bound.time(20)
+    assert 0.05 < once / many < 20  # far apart only if one of them forgot to divide
+
+
+def test_equal_programs_have_equal_object_keys() -> None:
+    one, other = (canonical_workload(kernels.matmul_relu(m=m).func, name="mm") for m in (48, 56))
+    keys = [build_kernel(unscheduled(w.mod_json), TARGET).object_key for w in (one, one, other)]
+    assert keys[0] == keys[1] != keys[2]
+
+
+@pytest.mark.parametrize("trace", ["", "[]", "[[], []", '[[["GetSBlock",[],["nowhere","main"],["b0"]]],[]]'])
+def test_trace_that_does_not_apply_is_refused(trace: str) -> None:
+    workload = canonical_workload(kernels.matmul_relu().func, name="mm")
+    with pytest.raises(ReplayError, match="does not apply"):
+        replay(workload.mod_json, trace)
+
+
+def test_space_is_deterministic_and_replays_to_itself() -> None:
+    workload = canonical_workload(kernels.conv2d_bias().func, name="conv")
+    key = TuningTask(workload, TARGET).key
+    one, other = (TaskSpace(workload.mod_json, TARGET, key) for _ in range(2))
+    first, second = one.sample(7), other.sample(7)
+    assert first is not None and second is not None
+    assert first.candidate == second.candidate
+    mutants = [space.mutate(first.candidate.trace_json, 3) for space in (one, other)]
+    assert mutants[0] is not None and mutants[1] is not None
+    assert mutants[0].candidate == mutants[1].candidate
+    assert mutants[0].candidate.parent_key == first.candidate.key
+    again = one.apply(first.candidate.trace_json, Origin.REPLAY)
+    assert again.program_key == first.program_key
+    np.testing.assert_array_equal(again.features, first.features)
+    assert first.features.shape[1] == 164 and np.isfinite(first.features).all()
+
+
+def test_mutation_of_an_annotation_survives_as_a_parent() -> None:
+    """MutateParallel edits an instruction, not a decision: the rebuilt parent must keep the edit."""
+    workload = canonical_workload(kernels.matmul_relu(m=512, n=512).func, name="mm")
+    space = TaskSpace(workload.mod_json, host_target(4), TaskKey("t"))
+    parent = space.sample(1)
+    assert parent is not None
+    edited = parent.candidate.trace_json.replace(
+        '["Annotate",["b1",64],["meta_schedule.parallel"],[]]',
+        '["Annotate",["b1",8],["meta_schedule.parallel"],[]]',
+    )
+    assert edited != parent.candidate.trace_json
+    children = [space.mutate(edited, seed) for seed in range(12)]
+    kept = [
+        c
+        for c in children
+        if c is not None and '["b1",8],["meta_schedule.parallel"]' in c.candidate.trace_json
+    ]
+    assert kept

@@ -1,0 +1,313 @@
+"""The session loop over analytic landscapes: real log, real strategies, real cost model, simulated times."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.search.landscapes import Decisions, TileLandscape, conv_landscape, gemm_landscape, tiny_landscape
+from tunewright.core.types import (
+    Candidate,
+    FailureKind,
+    MachineInfo,
+    MeasureFailure,
+    MeasureInput,
+    MeasureResult,
+    MeasureSuccess,
+    Origin,
+    TargetSpec,
+    TensorSpec,
+    TuningTask,
+    Workload,
+    WorkloadKey,
+)
+from tunewright.scheduler.events import BatchMeasured, SessionEvent, SessionFinished, SessionStarted
+from tunewright.scheduler.session import Budget, SessionConfig, TuningSession
+from tunewright.scheduler.task_state import SessionTask
+from tunewright.scheduler.tuning import STRATEGIES, OnlineModel
+from tunewright.tuning_logs import TuningLog
+from tunewright.workers.local import MeasurerStats
+from tunewright.workers.simulated import Failing, SimulatedMeasurer
+
+pytestmark = pytest.mark.slow
+
+TARGET = TargetSpec("simulated", 4)
+
+
+class FakeClock:
+    """Moves only when told to."""
+
+    def __init__(self) -> None:
+        self.secs = 0.0
+
+    def monotonic(self) -> float:
+        return self.secs
+
+    def now(self) -> datetime:
+        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.secs)
+
+
+class CountingMeasurer:
+    """Remembers what it measured; calls `before` first, which may raise."""
+
+    def __init__(self, inner: SimulatedMeasurer | Failing, before: Callable[[], None]) -> None:
+        self._inner = inner
+        self._before = before
+        self.measured: list[Candidate] = []
+        self.raced: list[Candidate] = []
+
+    @property
+    def machine(self) -> MachineInfo:
+        return self._inner.machine
+
+    @property
+    def stats(self) -> MeasurerStats:
+        return self._inner.stats
+
+    def measure(self, inputs: Sequence[MeasureInput]) -> list[MeasureResult]:
+        self._before()
+        self.measured += [one.candidate for one in inputs]
+        return self._inner.measure(inputs)
+
+    def race(self, inputs: Sequence[MeasureInput], *, rounds: int) -> list[MeasureResult]:
+        self.raced += [one.candidate for one in inputs]
+        return self._inner.race(inputs, rounds=rounds)
+
+
+@dataclass
+class Bench:
+    """Two tasks on landscapes; a session is made anew for each `run`, as after a restart."""
+
+    log: TuningLog
+    landscapes: Sequence[TileLandscape] = field(default_factory=lambda: (gemm_landscape(), conv_landscape()))
+    clock: FakeClock = field(default_factory=FakeClock)
+    events: list[SessionEvent] = field(default_factory=list)
+    failing: float = 0.0
+    on_measure: Callable[[], None] = lambda: None
+
+    def __post_init__(self) -> None:
+        self.tasks = [_task(landscape, weight) for weight, landscape in enumerate(self.landscapes, start=1)]
+        self.by_key = dict(zip([task.key for task in self.tasks], self.landscapes, strict=True))
+        self.measurer = self._new_measurer()
+
+    def _new_measurer(self) -> CountingMeasurer:
+        simulated = SimulatedMeasurer(self._secs)
+        failing = Failing(simulated, ratio=self.failing, seed=1) if self.failing else simulated
+        return CountingMeasurer(failing, lambda: self.on_measure())
+
+    def _secs(self, one: MeasureInput) -> float:
+        decisions = Decisions.from_json(one.candidate.trace_json)
+        return self.by_key[one.task.key].secs(decisions)
+
+    def run(self, budget: Budget, *, strategy: str = "evolutionary", seed: int = 0) -> SessionFinished:
+        model = OnlineModel(seed=seed)
+        entries = [
+            SessionTask(task, STRATEGIES[strategy](landscape, model, seed + index), _default(task, landscape))
+            for index, (task, landscape) in enumerate(zip(self.tasks, self.landscapes, strict=True))
+        ]
+        session = TuningSession(
+            entries,
+            SessionConfig("two landscapes", strategy, seed, budget, batch_size=8),
+            store=self.log,
+            measurer=self.measurer,
+            model=model,
+            clock=self.clock,
+            on_event=self.events.append,
+        )
+        return session.run()
+
+
+def _task(landscape: TileLandscape, weight: int) -> TuningTask:
+    workload = Workload(
+        name=f"landscape {weight}",
+        key=WorkloadKey(f"w1-{landscape.task_key}"),
+        mod_json="{}",
+        args=(TensorSpec((4, 4), "float32"),),
+        flop=1e8,
+    )
+    task = TuningTask(workload, TARGET, weight)
+    landscape.task_key = task.key
+    return task
+
+
+def _default(task: TuningTask, landscape: TileLandscape) -> Candidate:
+    plain = Decisions(tuple((n, *[1] * (landscape._n_levels - 1)) for n in landscape._extents), 0)
+    return Candidate(task.key, plain.to_json(), Origin.SEED)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> TuningLog:
+    return TuningLog.open(f"sqlite:///{tmp_path / 'tuning.db'}")
+
+
+def test_session_improves_on_the_defaults_and_measures_them_first(log: TuningLog) -> None:
+    bench = Bench(log)
+    finished = bench.run(Budget(num_trials=200))
+    assert [c.origin for c in bench.measurer.measured[:2]] == [Origin.SEED, Origin.SEED]
+    assert len(bench.measurer.measured) == 200
+    for status in finished.status.tasks:
+        assert status.best_secs is not None and status.default_secs is not None
+        assert status.best_secs < 0.5 * status.default_secs
+    assert finished.status.latency_secs == pytest.approx(
+        sum(status.weight * (status.best_secs or 0) for status in finished.status.tasks)
+    )
+    assert 0.0 < finished.model_metrics["within_task_spearman"] <= 1.0
+
+
+def test_everything_reported_is_in_the_log(log: TuningLog) -> None:
+    bench = Bench(log)
+    finished = bench.run(Budget(num_trials=60))
+    trials = log.session_trials(finished.session_id)
+    assert [t.record.candidate.key for t in trials] == [c.key for c in bench.measurer.measured]
+    batches = [event for event in bench.events if isinstance(event, BatchMeasured)]
+    assert sum(batch.num_measured for batch in batches) == 60
+    for task in bench.tasks:
+        (best,) = log.best(task.key)
+        status = next(s for s in finished.status.tasks if s.key == task.key)
+        assert best.is_raced and status.best_secs == pytest.approx(best.secs)
+
+
+def test_same_seed_measures_the_same_candidates(tmp_path: Path) -> None:
+    measured = []
+    for run in range(2):
+        bench = Bench(TuningLog.open(f"sqlite:///{tmp_path / str(run)}.db"))
+        bench.run(Budget(num_trials=100), seed=3)
+        measured.append([candidate.key for candidate in bench.measurer.measured])
+    assert measured[0] == measured[1]
+
+
+def test_other_seed_and_other_strategy_are_other_sessions(log: TuningLog) -> None:
+    bench = Bench(log)
+    ids = {
+        bench.run(Budget(num_trials=10), seed=0).session_id,
+        bench.run(Budget(num_trials=10), seed=1).session_id,
+        bench.run(Budget(num_trials=10), strategy="random").session_id,
+    }
+    assert len(ids) == 3
+
+
+@pytest.mark.parametrize("interrupt_at", [1, 2, 5, 11])
+def test_interrupted_session_goes_on(log: TuningLog, interrupt_at: int) -> None:
+    """Whatever batch it dies in: nothing recorded is measured again, nothing is lost, the budget is kept."""
+    calls = 0
+
+    def interrupt() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == interrupt_at:
+            raise KeyboardInterrupt
+
+    bench = Bench(log, on_measure=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        bench.run(Budget(num_trials=120))
+    recorded = len(bench.measurer.measured)
+    assert log.sessions()[0].num_trials == recorded
+    finished = bench.run(Budget(num_trials=120))
+    started = [event for event in bench.events if isinstance(event, SessionStarted)]
+    assert [event.is_resumed for event in started] == [False, True]
+    assert finished.num_new_trials == 120 - recorded
+    keys = [candidate.key for candidate in bench.measurer.measured]
+    assert len(keys) == len(set(keys)) == 120
+    indices = [t.record.trial_index for t in log.session_trials(finished.session_id)]
+    per_task = [t.record.task_key for t in log.session_trials(finished.session_id)]
+    for key in set(per_task):
+        assert sorted(i for i, k in zip(indices, per_task, strict=True) if k == key) == list(
+            range(per_task.count(key))
+        )
+
+
+def test_finished_session_has_nothing_to_do(log: TuningLog) -> None:
+    bench = Bench(log)
+    bench.run(Budget(num_trials=40))
+    bench.measurer.measured.clear()
+    bench.measurer.raced.clear()
+    again = bench.run(Budget(num_trials=40))
+    assert again.num_new_trials == 0
+    assert not bench.measurer.measured and not bench.measurer.raced
+    more = bench.run(Budget(num_trials=56))
+    assert more.num_new_trials == 16
+
+
+def test_time_budget_counts_earlier_runs(log: TuningLog) -> None:
+    clock = FakeClock()
+
+    def tick() -> None:
+        clock.secs += 10.0
+
+    bench = Bench(log, clock=clock, on_measure=tick)
+    first = bench.run(Budget(time_secs=50))
+    assert first.status.elapsed_secs == pytest.approx(50)
+    assert bench.run(Budget(time_secs=50)).num_new_trials == 0
+    assert bench.run(Budget(time_secs=80)).status.elapsed_secs == pytest.approx(80)
+
+
+def test_failures_are_recorded_and_do_not_stop_the_session(log: TuningLog) -> None:
+    bench = Bench(log, failing=0.4)
+    finished = bench.run(Budget(num_trials=120))
+    results = [t.record.result for t in log.session_trials(finished.session_id)]
+    failures = [r for r in results if isinstance(r, MeasureFailure) and r.kind is FailureKind.RUN]
+    assert len(results) == 120 and 20 < len(failures) < 80
+    assert sum(status.num_failures for status in finished.status.tasks) == len(failures)
+    assert all(status.best_secs is not None for status in finished.status.tasks)
+
+
+def test_session_ends_when_nothing_is_left_to_try(log: TuningLog) -> None:
+    bench = Bench(log, landscapes=(tiny_landscape(),))
+    finished = bench.run(Budget(num_trials=10_000))
+    assert "exhausted" in finished.reason
+    assert finished.num_new_trials < 60
+
+
+def test_session_ends_when_every_task_stalls(log: TuningLog) -> None:
+    bench = Bench(log)
+    finished = bench.run(Budget(num_trials=100_000, patience=48))
+    assert "stalled" in finished.reason
+    assert all(status.is_done for status in finished.status.tasks)
+
+
+def test_wrong_kernel_is_never_best(log: TuningLog) -> None:
+    """A measurer that finds the fastest ones wrong: they are in the log, and nobody calls them best."""
+
+    class Liar(SimulatedMeasurer):
+        def measure(self, inputs: Sequence[MeasureInput]) -> list[MeasureResult]:
+            return [
+                MeasureFailure(FailureKind.WRONG_RESULT, "output 0 is wrong", 0.1)
+                if isinstance(result, MeasureSuccess) and result.median_secs < 3e-3
+                else result
+                for result in super().measure(inputs)
+            ]
+
+    bench = Bench(log)
+    bench.measurer = CountingMeasurer(Liar(bench._secs), lambda: None)
+    finished = bench.run(Budget(num_trials=120))
+    kinds = {r.kind for t in log.session_trials(finished.session_id) if isinstance(r := t.record.result, MeasureFailure)}
+    assert FailureKind.WRONG_RESULT in kinds
+    assert all(status.best_secs is not None and status.best_secs >= 3e-3 for status in finished.status.tasks)
+
+
+def test_candidate_that_fails_its_race_is_not_best(log: TuningLog) -> None:
+    class FailsRaces(SimulatedMeasurer):
+        def race(self, inputs: Sequence[MeasureInput], *, rounds: int) -> list[MeasureResult]:
+            first, *others = super().race(inputs, rounds=rounds)
+            return [MeasureFailure(FailureKind.RUN, "SIGSEGV", 0.1), *others]
+
+    bench = Bench(log)
+    bench.measurer = CountingMeasurer(FailsRaces(bench._secs), lambda: None)
+    bench.run(Budget(num_trials=60))
+    for task in bench.tasks:
+        loser = bench.measurer.raced[0] if bench.measurer.raced[0].task_key == task.key else None
+        assert loser is None or log.best(task.key)[0].trial.record.candidate.key != loser.key
+
+
+def test_second_session_starts_from_the_first_ones_records(log: TuningLog) -> None:
+    bench = Bench(log)
+    first = bench.run(Budget(num_trials=120))
+    best = {status.key: status.best_secs for status in first.status.tasks}
+    bench.measurer.measured.clear()
+    second = bench.run(Budget(num_trials=16), seed=9)
+    known = {t.record.candidate.key for t in log.session_trials(first.session_id)}
+    assert not known & {candidate.key for candidate in bench.measurer.measured}
+    for status in second.status.tasks:
+        assert status.best_secs is not None and status.best_secs <= (best[status.key] or 0) * 1.001

@@ -1,0 +1,5 @@
+"""`python -m tunewright`."""
+
+from tunewright.cli.app import main
+
+main()

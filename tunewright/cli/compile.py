@@ -1,0 +1,70 @@
+"""`tunewright compile`: a model into a directory that runs, from the best records of the log."""
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tunewright.cli import settings
+from tunewright.cli.tasks import (
+    InputShapeOption,
+    ModelArgument,
+    TargetOption,
+    ThreadsOption,
+    existing_log,
+    import_for_cli,
+)
+
+if TYPE_CHECKING:
+    from tunewright.scheduler.stitch import CompileReport
+
+
+def compile_(
+    model: ModelArgument,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Directory to write.", show_default=False)],
+    input_shape: InputShapeOption = None,
+    threads: ThreadsOption = None,
+    target: TargetOption = "host",
+    strict: Annotated[bool, typer.Option("--strict", help="Fail where a task has no usable record.")] = False,
+    log: settings.LogOption = None,
+) -> None:
+    """Compile MODEL into one directory, without measuring anything.
+
+    Each task takes its best verified record; a task without one takes our default schedule.
+    """
+    from tunewright.core.tvm_adapter.target import available_cpus
+    from tunewright.scheduler.stitch import CompileOptions, check_destination, compile_model
+    from tunewright.workers.pool import Pool
+    from tunewright.workers.process_space import replay_all
+
+    check_destination(output)
+    imported = import_for_cli(model, input_shape, threads=threads, target=target)
+    with existing_log(log) as tuning_log, Pool(available_cpus()) as pool:
+        if tuning_log is None:
+            typer.echo("there is no tuning log yet: every task takes the default schedule", err=True)
+        report = compile_model(
+            imported,
+            output,
+            log=tuning_log,
+            replay=partial(replay_all, pool),
+            options=CompileOptions(is_strict=strict),
+        )
+    print_report(report)
+
+
+def print_report(report: "CompileReport") -> None:
+    """Coverage on stdout; what was missed, and why, on stderr."""
+    from tunewright.scheduler.kernel_choice import NO_LOG
+
+    typer.echo(
+        f"{report.num_from_log} of {len(report.choices)} tasks, "
+        f"{100 * report.coverage_ratio:.1f} % of the predicted time, from the log"
+    )
+    for miss in report.misses:
+        if miss.miss == NO_LOG:  # said once, not for every task
+            continue
+        typer.echo(f"  {miss.task.workload.name}: {miss.source} schedule ({miss.miss})", err=True)
+    typer.echo(
+        f"wrote {report.folder} ({report.choose_secs:.1f} s for schedules, {report.build_secs:.1f} s to build)"
+    )
