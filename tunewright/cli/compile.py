@@ -66,5 +66,6 @@ def print_report(report: "CompileReport") -> None:
             continue
         typer.echo(f"  {miss.task.workload.name}: {miss.source} schedule ({miss.miss})", err=True)
     typer.echo(
-        f"wrote {report.folder} ({report.choose_secs:.1f} s for schedules, {report.build_secs:.1f} s to build)"
+        f"wrote {report.folder} "
+        f"({report.choose_secs:.1f} s for schedules, {report.build_secs:.1f} s to build)"
     )

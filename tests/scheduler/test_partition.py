@@ -1,0 +1,60 @@
+from pathlib import Path
+
+import pytest
+
+from tests.models import dense_net, embedding_net, residual_net
+from tunewright.core.types import TargetSpec
+from tunewright.scheduler.importer import import_model
+from tunewright.scheduler.partition import partition, predicted_secs
+
+pytestmark = [pytest.mark.tvm, pytest.mark.slow]
+
+TARGET = TargetSpec("x86-64-v3", num_threads=1)
+
+
+def test_weights_and_names_play_no_part_in_tasks(tmp_path: Path) -> None:
+    a = residual_net(tmp_path / "a.onnx", seed=1)
+    b = residual_net(tmp_path / "b.onnx", seed=2, prefix="other/name::")
+    tasks_a, tasks_b = (partition(import_model(path, target=TARGET)).tasks for path in (a, b))
+    assert [(task.key, task.weight) for task in tasks_a] == [(task.key, task.weight) for task in tasks_b]
+    assert [task.workload.mod_json for task in tasks_a] == [task.workload.mod_json for task in tasks_b]
+
+
+def test_another_shape_or_target_is_another_task(tmp_path: Path) -> None:
+    small = dense_net(tmp_path / "small.onnx", hidden=32)
+    large = dense_net(tmp_path / "large.onnx", hidden=48)
+    two_threads = TargetSpec(TARGET.mcpu, num_threads=2)
+    keys = [
+        {task.key for task in partition(import_model(path, target=target)).tasks}
+        for path, target in ((small, TARGET), (large, TARGET), (small, two_threads))
+    ]
+    assert all(len(group) == 2 for group in keys)
+    assert len(set.union(*keys)) == 6
+
+
+def test_every_call_has_a_task_and_shares_add_up(tmp_path: Path) -> None:
+    parts = partition(import_model(residual_net(tmp_path / "m.onnx"), target=TARGET))
+    assert not parts.untunable
+    assert set(parts.functions.values()) == {task.key for task in parts.tasks}
+    assert sum(task.weight for task in parts.tasks) == 8
+    assert sum(parts.share(task) for task in parts.tasks) == pytest.approx(1.0)
+    shares = [parts.share(task) for task in parts.tasks]
+    assert shares == sorted(shares, reverse=True)
+
+
+def test_flop_and_bytes_of_a_convolution(tmp_path: Path) -> None:
+    parts = partition(import_model(residual_net(tmp_path / "m.onnx"), target=TARGET))
+    task = next(t for t in parts.tasks if t.workload.name.startswith("conv2d_add_relu 8x12x12"))
+    assert task.weight == 2
+    assert task.workload.name == "conv2d_add_relu 8x12x12 * 8x8x3x3 -> 8x12x12"
+    outputs = 8 * 12 * 12
+    # A multiplication and an addition per tap, a bias, and the comparison of the ReLU.
+    assert task.workload.flop == outputs * (2 * 8 * 3 * 3 + 2)
+    assert task.workload.arg_bytes == 4 * (outputs + 8 * 8 * 3 * 3 + 8 + outputs)
+    assert predicted_secs(task) > 0
+
+
+def test_integer_indices_make_tasks_too(tmp_path: Path) -> None:
+    parts = partition(import_model(embedding_net(tmp_path / "m.onnx"), target=TARGET))
+    take = next(task for task in parts.tasks if task.workload.name.startswith("take"))
+    assert [arg.dtype for arg in take.workload.args] == ["float32", "int64", "float32"]
