@@ -1,0 +1,20 @@
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.cost_model.trials import features
+from tunewright.cost_model import FeatureBatch
+from tunewright.cost_model.pooling import N_POOLED, pool_rows
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 5), max_size=8), st.integers(0, 1000))
+def test_pools_each_candidate_as_a_loop_would(n_stores: list[int], seed: int) -> None:
+    arrays = [features(seed + index, n) for index, n in enumerate(n_stores)]
+    pooled = pool_rows(FeatureBatch.from_arrays(arrays))
+    assert pooled.shape == (len(arrays), N_POOLED)
+    assert pooled.dtype == np.float32
+    for row, array in zip(pooled, arrays, strict=True):
+        heaviest = max(array, key=lambda store: max(store[:16]))
+        expected = [*array.sum(axis=0), *array.max(axis=0), *heaviest, len(array)]
+        np.testing.assert_allclose(row, expected, rtol=1e-5)
