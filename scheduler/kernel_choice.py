@@ -11,6 +11,9 @@ from tunewright.scheduler.manifest import KernelSource
 # How many records of a task are tried before its default schedule.
 NUM_RECORDS_TRIED = 3
 NO_LOG = "there is no tuning log"
+NOT_ASKED_FOR = "records were not asked for"
+# Reasons that hold for every task of a model alike: nothing to tell people task by task.
+UNREMARKABLE_MISSES = (NO_LOG, NOT_ASKED_FOR)
 
 
 class Variant(StrEnum):
@@ -83,7 +86,7 @@ def choose_kernels(
 ) -> list[KernelChoice]:
     """One choice per task, in order. A record for another target is never used: the key holds the target."""
     if variant is Variant.UNSCHEDULED:
-        return [KernelChoice(task, KernelSource.UNSCHEDULED, None, miss="not asked for") for task in tasks]
+        return [KernelChoice(task, KernelSource.UNSCHEDULED, None, miss=NOT_ASKED_FOR) for task in tasks]
     records: Mapping[TaskKey, Sequence[RankedRecord]] = {}
     if variant is Variant.TUNED and log is not None:
         records = log.best_many([task.key for task in tasks], k=NUM_RECORDS_TRIED)
@@ -124,7 +127,7 @@ def _explained(
     if choice.source is KernelSource.RECORD:
         return choice
     if variant is not Variant.TUNED:
-        miss = "not asked for"
+        miss = NOT_ASKED_FOR
     elif log is None:
         miss = NO_LOG
     else:

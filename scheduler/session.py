@@ -236,7 +236,7 @@ class TuningSession:
         by_task = {state.entry.task.key: (state, best) for state, best in zip(states, bests, strict=True)}
         for key, (state, best) in by_task.items():
             results = [trial.record.result for trial in recorded if trial.record.task_key == key]
-            failures = Counter(result.kind for result in results if isinstance(result, MeasureFailure))
+            failures = dict(Counter(r.kind for r in results if isinstance(r, MeasureFailure)))
             improved = state.best_secs if state.best_secs < best else None
             name = state.entry.task.workload.name
             self._on_event(BatchMeasured(name, key, len(results), failures, improved, self.status()))

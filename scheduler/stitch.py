@@ -75,7 +75,7 @@ def compile_model(
     Raises:
         CoverageError: strict, and a task has no usable record.
         ConfigError: `folder` exists and is no compiled model.
-        EnvironmentProblem: the compiler crashed, or no linker is installed.
+        EnvironmentProblem: the compiler or the linker failed.
     """
     options = options or CompileOptions()
     check_destination(folder)

@@ -76,10 +76,18 @@ def integer_scale(size: int = 33) -> Kernel:
     return Kernel(te.create_prim_func([x, out]), lambda a: [a[0] * 3])
 
 
+def scaled_by_scalar(size: int = 40) -> Kernel:
+    """x * s, s being a tensor without axes."""
+    x, s = te.placeholder((size,), name="x"), te.placeholder((), name="s")
+    out = te.compute((size,), lambda i: x[i] * s(), name="out")
+    return Kernel(te.create_prim_func([x, s, out]), lambda a: [a[0] * a[1]])
+
+
 ALL = {
     "matmul_relu": matmul_relu,
     "conv2d_bias": conv2d_bias,
     "softmax": softmax,
     "two_outputs": two_outputs,
     "integer_scale": integer_scale,
+    "scaled_by_scalar": scaled_by_scalar,
 }

@@ -149,16 +149,11 @@ def test_a_crash_of_the_compiler_is_an_error_and_leaves_nothing(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["crashing.py", "m.onnx"]
 
 
-def test_a_machine_without_a_linker_is_told_what_to_install(
+def test_a_machine_without_compiler_and_linker_is_enough(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = import_model(residual_net(tmp_path / "m.onnx"), target=host_target(num_threads=1))
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(EnvironmentProblem, match=r"no linker is installed; .*binutils"):
-        compile_model(
-            model,
-            tmp_path / "out",
-            log=None,
-            replay=replay,
-            options=CompileOptions(Variant.UNSCHEDULED),
-        )
+    options = CompileOptions(Variant.UNSCHEDULED)
+    compile_model(model, tmp_path / "out", log=None, replay=replay, options=options)
+    assert load(tmp_path / "out").inputs

@@ -19,7 +19,6 @@ from tunewright.core.errors import (
 EXIT_NO = 1
 EXIT_USAGE = 2
 EXIT_ENVIRONMENT = 3
-EXIT_INTERRUPTED = 130
 
 app = typer.Typer(
     name="tunewright",
@@ -58,9 +57,6 @@ def main(args: Sequence[str] | None = None) -> None:
         code = exit_code(error)
         print(f"tunewright: {error}", file=sys.stderr)
         sys.exit(code)
-    except KeyboardInterrupt:
-        print("tunewright: interrupted", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
         # Whoever read our output has gone (`| head`): nothing is wrong, and nothing more can be said.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

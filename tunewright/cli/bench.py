@@ -23,23 +23,24 @@ class _Row:
 def bench(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="What `tunewright compile` wrote.")],
     against: Annotated[
-        Path | None, typer.Option(help="The ONNX file, run by ONNX Runtime, or another DIR.")
+        list[Path] | None,
+        typer.Option(help="The ONNX file, run by ONNX Runtime, or another DIR. Repeatable."),
     ] = None,
     rounds: Annotated[int, typer.Option(min=3, help="Interleaved rounds; more narrow the interval.")] = 20,
     seed: Annotated[int, typer.Option(min=0, help="Of the inputs and of the order of turns.")] = 0,
     output_format: FormatOption = Format.TABLE,
 ) -> None:
-    """Measure a compiled model's latency; with --against, the other one's too, in turns on the same CPUs.
+    """Measure a compiled model's latency; with --against, the others' too, in turns on the same CPUs.
 
-    Both use the number of threads that DIR was compiled for. Exit status 1 where their outputs differ.
+    All use the number of threads that DIR was compiled for. Exit status 1 where their outputs differ.
     """
     from tunewright.scheduler.manifest import read_manifest
     from tunewright.scheduler.model_bench import BenchOptions, Contestant, bench_models
 
     num_threads = read_manifest(folder).target.num_threads
     contestants = [Contestant("tunewright", folder)]
-    if against is not None:
-        contestants.append(Contestant(str(against) if against.is_dir() else "onnxruntime", against))
+    for path in against or []:
+        contestants.append(Contestant(str(path) if path.is_dir() else "onnxruntime", path))
     report = bench_models(contestants, BenchOptions(num_threads, num_rounds=rounds, seed=seed))
     print_report(report, output_format)
     if output_format is Format.TABLE:

@@ -15,6 +15,7 @@ from tunewright.cli.tasks import (
     existing_log,
     import_for_cli,
 )
+from tunewright.scheduler.kernel_choice import UNREMARKABLE_MISSES, Variant
 
 if TYPE_CHECKING:
     from tunewright.scheduler.stitch import CompileReport
@@ -27,6 +28,9 @@ def compile_(
     threads: ThreadsOption = None,
     target: TargetOption = "host",
     strict: Annotated[bool, typer.Option("--strict", help="Fail where a task has no usable record.")] = False,
+    schedules: Annotated[
+        Variant, typer.Option(help="Records of the log, our default schedules, or TVM's plain loops.")
+    ] = Variant.TUNED,
     log: settings.LogOption = None,
 ) -> None:
     """Compile MODEL into one directory, without measuring anything.
@@ -48,21 +52,19 @@ def compile_(
             output,
             log=tuning_log,
             replay=partial(replay_all, pool),
-            options=CompileOptions(is_strict=strict),
+            options=CompileOptions(schedules, is_strict=strict),
         )
     print_report(report)
 
 
 def print_report(report: "CompileReport") -> None:
     """Coverage on stdout; what was missed, and why, on stderr."""
-    from tunewright.scheduler.kernel_choice import NO_LOG
-
     typer.echo(
         f"{report.num_from_log} of {len(report.choices)} tasks, "
         f"{100 * report.coverage_ratio:.1f} % of the predicted time, from the log"
     )
     for miss in report.misses:
-        if miss.miss == NO_LOG:  # said once, not for every task
+        if miss.miss in UNREMARKABLE_MISSES:
             continue
         typer.echo(f"  {miss.task.workload.name}: {miss.source} schedule ({miss.miss})", err=True)
     typer.echo(

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     AnyMeasurer = LocalMeasurer | RayMeasurer
 
 DEFAULT_TRIALS = 1000
+EXIT_INTERRUPTED = 130
 _BENCH_ROUNDS = 10
 
 
@@ -129,6 +130,10 @@ def _tune(
             make_space=lambda task: ProcessSpace(task, measurer.pool),
             on_event=reporter,
         )
+    except KeyboardInterrupt:
+        reporter.close()
+        typer.echo("tunewright: interrupted; every trial shown is recorded, the same command goes on", err=True)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
     finally:
         reporter.close()
 

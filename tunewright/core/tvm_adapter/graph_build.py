@@ -7,7 +7,6 @@ and that may die (`tunewright.scheduler.build_child`).
 """
 
 import os
-import shutil
 import subprocess
 import sys
 import traceback
@@ -24,8 +23,6 @@ from tunewright.core.tvm_adapter.canonical import load_module
 from tunewright.core.tvm_adapter.target import tvm_target
 from tunewright.core.types import TargetSpec
 
-_LINKERS = ("ld", "gcc", "cc", "clang", "ld.lld", "g++", "clang++")
-
 
 class KernelBuildError(TunewrightError):
     """A kernel of a model could not be compiled."""
@@ -36,9 +33,8 @@ def build_library(mod_json: str, target: TargetSpec, out: Path, *, num_jobs: int
 
     Raises:
         KernelBuildError: TVM or LLVM refused a kernel or crashed on it.
-        EnvironmentProblem: no linker is installed.
+        EnvironmentProblem: the objects cannot be linked.
     """
-    linker = find_linker()
     # TVM's default build pipeline lowers the graph; kernels are compiled below.
     with tvm_target(target):
         lowered = relax.get_pipeline("default")(load_module(mod_json))
@@ -56,10 +52,10 @@ def build_library(mod_json: str, target: TargetSpec, out: Path, *, num_jobs: int
     )
 
     def link(output: str, files: Sequence[str], **_options: object) -> None:
-        command = [linker, "-shared", "-o", output, *files]
+        command = [*_linker(), "-shared", "-o", output, *files]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode != 0:
-            raise EnvironmentProblem(f"{linker} cannot link the model: {result.stderr.strip()[-500:]}")
+            raise EnvironmentProblem(f"the linker failed: {result.stderr.strip()[-500:]}")
 
     executable.export_library(str(out), fcompile=link, addons=[str(path) for path in objects])
 
@@ -69,17 +65,11 @@ def cpu_feature_names(target: TargetSpec) -> tuple[str, ...]:
     return tuple(sorted(str(name) for name in llvm_get_cpu_features(tvm_target(target))))
 
 
-def find_linker() -> str:
-    """Path of a program that can link a shared library.
+def _linker() -> list[str]:
+    """The linker inside the ziglang package (LLVM's lld): the same everywhere, with no compiler installed."""
+    import ziglang
 
-    Raises:
-        EnvironmentProblem: none is installed.
-    """
-    for name in _LINKERS:
-        path = shutil.which(name)
-        if path is not None:
-            return path
-    raise EnvironmentProblem("no linker is installed; install one, for example: apt-get install binutils")
+    return [str(Path(ziglang.__file__).parent / "zig"), "ld.lld"]
 
 
 def _build_objects(

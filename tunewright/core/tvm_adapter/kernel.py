@@ -104,7 +104,7 @@ class BuiltKernel:
         Args:
             arrays: one array per `Workload.args`, of that shape and dtype.
         """
-        tensors = [tvm.runtime.tensor(np.ascontiguousarray(array)) for array in arrays]
+        tensors = [tvm.runtime.tensor(np.asarray(array, order="C")) for array in arrays]
         if self._split.prepack is not None and self._prepack is not None:
             specs = tensor_args(self._split.prepack)[len(self._split.packed_inputs) :]
             packed = [tvm.runtime.empty(spec.shape, spec.dtype) for spec in specs]

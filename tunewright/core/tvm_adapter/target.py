@@ -74,7 +74,7 @@ def _target_attrs(text: str) -> dict[str, object]:
     kind, *options = text.split()
     if not options and kind != "llvm":
         return {"mcpu": kind} if not kind.startswith("-") else _options([kind], text)
-    return {"kind": kind, **_options(options, text)}
+    return {"kind": kind, **(_options(options, text) if kind == "llvm" else {})}
 
 
 def _options(options: list[str], text: str) -> dict[str, object]:

@@ -1,0 +1,59 @@
+"""What every measurer promises, whatever it measures with. Subclasses give the fixture `measurer`."""
+
+from typing import Any
+
+from tests.workers.workloads import default_trace_json, matmul_task, measure_input
+from tunewright.core.types import FailureKind, MeasureFailure, MeasureSuccess
+
+
+class MeasurerContract:
+    """Of real and simulated measurers."""
+
+    def test_good_candidates_are_timed_and_verified(self, measurer: Any) -> None:
+        task = matmul_task()
+        good = default_trace_json(task)
+        results = measurer.measure([measure_input(task, good)] * 2)
+        assert len(results) == 2
+        assert isinstance(results[0], MeasureSuccess) and results[0].is_verified
+
+    def test_race_takes_one_sample_per_round_and_verifies(self, measurer: Any) -> None:
+        task = matmul_task()
+        good = measure_input(task, default_trace_json(task), incumbent_secs=1e-9)
+        for result in measurer.race([good, good], rounds=5):
+            assert isinstance(result, MeasureSuccess)
+            assert len(result.run_secs) == 5
+            assert result.is_verified
+
+    def test_empty_batches_are_fine(self, measurer: Any) -> None:
+        assert measurer.measure([]) == []
+        assert measurer.race([], rounds=3) == []
+
+    def test_counts_what_it_measures_and_knows_its_machine(self, measurer: Any) -> None:
+        task = matmul_task()
+        before = measurer.stats
+        measurer.measure([measure_input(task, default_trace_json(task))])
+        after = measurer.stats
+        assert after.num_measured == before.num_measured + 1
+        assert after.build_wall_secs > before.build_wall_secs
+        assert after.run_wall_secs > before.run_wall_secs
+        assert len(measurer.machine.fingerprint) == 16
+
+
+class RealMeasurerContract(MeasurerContract):
+    """Of those that run children; their zygotes know the faults of `fault_jobs`."""
+
+    def test_one_result_per_input_in_order(self, measurer: Any) -> None:
+        task = matmul_task()
+        good = default_trace_json(task)
+        traces = [good, "run:exit", good, "[[],{]", good]
+        results = measurer.measure([measure_input(task, trace) for trace in traces])
+        assert all(isinstance(result, MeasureSuccess) for result in results[::2])
+        kinds = [result.kind for result in results[1::2]]
+        assert kinds == [FailureKind.RUN, FailureKind.REPLAY]
+
+    def test_a_crash_does_not_stop_a_race(self, measurer: Any) -> None:
+        task = matmul_task()
+        good = measure_input(task, default_trace_json(task))
+        first, failure, second = measurer.race([good, measure_input(task, "run:abort"), good], rounds=2)
+        assert isinstance(first, MeasureSuccess) and isinstance(second, MeasureSuccess)
+        assert isinstance(failure, MeasureFailure) and failure.kind is FailureKind.RUN

@@ -1,0 +1,150 @@
+"""Pool and streams with a zygote that loads no TVM: starting, dying, and whose fault it was."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from tests.workers.processes import marked_environment, marked_processes
+from tunewright.core.errors import EnvironmentProblem
+from tunewright.core.types import FailureKind
+from tunewright.workers import Pool
+from tunewright.workers.events import ExitCause, JobExit, JobSpec, classify_exit
+from tunewright.workers.pool import new_mailbox
+from tunewright.workers.streaming import PieceFailure, StreamSpec, stream
+
+pytestmark = pytest.mark.slow
+
+ECHO = StreamSpec("echo", {}, limit_secs=3.0, memory_bytes=1 << 30)
+
+
+@pytest.fixture(scope="module")
+def mark() -> Iterator[str]:
+    with marked_environment() as mark:
+        yield mark
+
+
+@pytest.fixture(scope="module")
+def pool(mark: str) -> Iterator[Pool]:
+    cpus = sorted(os.sched_getaffinity(0))
+    with Pool((cpus * 3)[:3], jobs_module="echo_jobs:handlers") as pool:
+        yield pool
+    assert marked_processes(mark) == []
+
+
+def _echo(pool: Pool, values: list[str]) -> list[object]:
+    return stream(pool, ECHO, [{"value": value} for value in values])
+
+
+def test_answers_keep_the_order_of_the_pieces(pool: Pool) -> None:
+    values = [str(i) for i in range(50)]
+    assert _echo(pool, values) == values
+    assert _echo(pool, []) == []
+
+
+def test_a_fault_costs_only_its_own_piece(pool: Pool) -> None:
+    values = [str(i) for i in range(20)]
+    values[3], values[4], values[11] = "segfault", "hang-with-gil", "exit"
+    answers = _echo(pool, values)
+    kinds = {i: answer.kind for i, answer in enumerate(answers) if isinstance(answer, PieceFailure)}
+    assert kinds == {3: FailureKind.RUN, 4: FailureKind.RUN_TIMEOUT, 11: FailureKind.RUN}
+    assert [answer for i, answer in enumerate(answers) if i not in kinds] == [
+        value for i, value in enumerate(values) if i not in kinds
+    ]
+
+
+def test_streams_survive_the_zygote(pool: Pool) -> None:
+    answers = _echo(pool, ["a", "kill-zygote", "b", "c"])
+    assert answers[0] == "a" and answers[2:] == ["b", "c"]
+    assert isinstance(answers[1], PieceFailure) and answers[1].kind is FailureKind.WORKER_LOST
+
+
+def test_a_stopped_zygote_is_replaced(pool: Pool) -> None:
+    assert _echo(pool, ["a"]) == ["a"]
+    stopped = pool.zygote_pid
+    assert stopped is not None
+    mailbox = new_mailbox()
+    job = JobSpec("echo", {"items": [{"value": "hang"}]}, pool.cpus, limit_secs=60.0, memory_bytes=1 << 30)
+    job_id = pool.start(job, mailbox)
+    _wait_for_child(stopped)
+    os.kill(stopped, signal.SIGSTOP)
+    pool.cancel(job_id)
+    event = pool.wait(mailbox)
+    assert isinstance(event, JobExit) and event.cause is ExitCause.CANCELLED
+    assert _echo(pool, ["b"]) == ["b"]
+    assert pool.zygote_pid != stopped
+
+
+def test_cancelling_while_the_zygote_starts_is_no_startup_problem(mark: str) -> None:
+    with Pool((0,), jobs_module="echo_jobs:handlers") as pool:
+        mailbox = new_mailbox()
+        job = JobSpec(
+            "echo", {"items": [{"value": "hang"}]}, pool.cpus, limit_secs=60.0, memory_bytes=1 << 30
+        )
+        pool.cancel(pool.start(job, mailbox))
+        event = pool.wait(mailbox)
+        assert isinstance(event, JobExit) and event.cause is ExitCause.CANCELLED
+        pool.check()
+        assert _echo(pool, ["a"]) == ["a"]
+
+
+def test_jobs_end_when_the_pool_is_closed(mark: str) -> None:
+    with Pool((0,), jobs_module="echo_jobs:handlers") as pool:
+        mailbox = new_mailbox()
+        items = {"items": [{"value": "1"}, {"value": "hang"}]}
+        pool.start(JobSpec("echo", items, tuple(os.sched_getaffinity(0)), 60.0, 1 << 30), mailbox)
+        pool.wait(mailbox)
+        zygote_pid = pool.zygote_pid
+    event = pool.wait(mailbox)
+    assert isinstance(event, JobExit) and event.cause is ExitCause.CANCELLED
+    assert zygote_pid is not None and not psutil.pid_exists(zygote_pid)
+    with pytest.raises(EnvironmentProblem, match="closed"):
+        pool.check()
+
+
+def test_killing_the_session_leaves_no_process_behind(mark: str) -> None:
+    code = """if True:
+        import os, signal
+        from tunewright.workers import Pool
+        from tunewright.workers.events import JobSpec
+        from tunewright.workers.pool import new_mailbox
+        pool = Pool((0,), jobs_module="echo_jobs:handlers")
+        mailbox = new_mailbox()
+        items = {"items": [{"value": "1"}, {"value": "hang-with-gil"}]}
+        pool.start(JobSpec("echo", items, tuple(os.sched_getaffinity(0)), 60.0, 1 << 30), mailbox)
+        pool.wait(mailbox)
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    others = {process.pid for process in marked_processes(mark)}
+    ended = subprocess.run([sys.executable, "-c", code], check=False, timeout=60, capture_output=True)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    left = [process for process in marked_processes(mark) if process.pid not in others]
+    _, alive = psutil.wait_procs(left, timeout=10)
+    assert alive == []
+
+
+def test_a_zygote_that_cannot_start_is_one_clear_sentence() -> None:
+    with Pool((0,), jobs_module="no_such_module:handlers") as pool:
+        mailbox = new_mailbox()
+        pool.start(JobSpec("echo", {}, (0,), 1.0, 1 << 30), mailbox)
+        event = pool.wait(mailbox)
+        assert isinstance(event, JobExit) and event.cause is ExitCause.LOST
+        with pytest.raises(EnvironmentProblem, match=r"did not start .*No module named 'no_such_module'"):
+            pool.check()
+
+
+def test_killed_without_us_means_out_of_memory() -> None:
+    event = JobExit(1, ExitCause.ENDED, signal=signal.SIGKILL, max_rss_bytes=5 << 20)
+    kind, text = classify_exit(event, is_building=True, limit_secs=1.0)
+    assert kind is FailureKind.OOM
+    assert "SIGKILL while building (peak memory 5 MiB)" in text
+
+
+def _wait_for_child(pid: int) -> None:
+    process = psutil.Process(pid)
+    while not process.children():
+        os.sched_yield()

@@ -1,0 +1,108 @@
+"""A candidate inside its child: built, held until it is its turn, timed, verified."""
+
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any
+
+from tunewright.core.tvm_adapter.kernel import BoundKernel, BuiltKernel, build_kernel
+from tunewright.core.tvm_adapter.traces import ReplayError
+from tunewright.core.types import EvaluatorConfig, FailureKind
+from tunewright.workers.child import JobError, describe, is_memory_error
+from tunewright.workers.codec import args_from_dict, evaluator_from_dict, target_from_dict
+from tunewright.workers.frames import Message
+from tunewright.workers.inputs import InputSet, make_inputs
+from tunewright.workers.reference import load_outputs
+from tunewright.workers.threads import cpu_ticks, set_kernel_threads, thread_problem, wait_until_at_rest
+from tunewright.workers.timing import calls_per_sample, measure_samples
+from tunewright.workers.verification import compare
+
+_REST_LIMIT_SECS = 0.5
+
+
+def time_build(payload: Message, schedule: Callable[[], Any]) -> "HeldKernel":
+    """Schedule and build a candidate; all code generation is done when this returns.
+
+    Raises:
+        JobError: the trace does not apply, or TVM or LLVM refused the program.
+    """
+    start = perf_counter()
+    try:
+        kernel = build_kernel(schedule(), target_from_dict(payload["task"]["target"]))
+    except ReplayError as exc:
+        raise JobError(FailureKind.REPLAY, str(exc)) from exc
+    except Exception as exc:
+        kind = FailureKind.OOM if is_memory_error(exc) else FailureKind.BUILD
+        raise JobError(kind, describe(exc)) from exc
+    return HeldKernel(kernel, payload, perf_counter() - start)
+
+
+class HeldKernel:
+    """A built kernel that waits for commands; `payload` is the job's."""
+
+    def __init__(self, kernel: BuiltKernel, payload: Message, build_secs: float) -> None:
+        self.build_secs = build_secs
+        self.object_key = kernel.object_key
+        self._kernel = kernel
+        self._task = payload["task"]
+        self._input_seed = int(payload["input_seed"])
+        self._bound: BoundKernel | None = None
+        self._number = 1
+
+    def time(self, command: Message) -> Message:
+        """One warm-up, then samples as the evaluator's settings say."""
+        evaluator = evaluator_from_dict(command["evaluator"])
+        bound = self._warm_up(command)
+        before = cpu_ticks(command["cpus"])
+        timing = measure_samples(bound.time, evaluator, command["incumbent_secs"])
+        after = cpu_ticks(command["cpus"])
+        return {
+            "event": "timed",
+            "run_secs": timing.run_secs,
+            "is_pruned": timing.is_pruned,
+            "steal_ratio": (after[0] - before[0]) / max(1, after[1] - before[1]),
+        }
+
+    def prepare(self, command: Message) -> Message:
+        """Get ready for `sample`."""
+        evaluator: EvaluatorConfig = evaluator_from_dict(command["evaluator"])
+        bound = self._warm_up(command)
+        self._number = calls_per_sample(bound.time(1), evaluator.min_sample_secs)
+        wait_until_at_rest(_REST_LIMIT_SECS)
+        return {"event": "prepared"}
+
+    def sample(self) -> Message:
+        """One sample, after one call that warms the caches which another candidate has used."""
+        assert self._bound is not None, "sample comes after prepare"
+        self._bound.run()
+        secs = self._bound.time(self._number)
+        wait_until_at_rest(_REST_LIMIT_SECS)
+        return {"event": "sample", "secs": secs}
+
+    def verify(self, reference_path: str) -> Message:
+        """Compare the outputs on every input set with the unscheduled kernel's.
+
+        Raises:
+            JobError: they differ.
+        """
+        self._bound = None  # its arguments' memory is needed now
+        for input_set, expected in load_outputs(reference_path):
+            bound = self._bind(input_set)
+            bound.poison()
+            bound.run()
+            mismatch = compare(bound.outputs(), expected, input_set=input_set, flop=self._task["flop"])
+            if mismatch is not None:
+                raise JobError(FailureKind.WRONG_RESULT, str(mismatch))
+        return {"event": "verified"}
+
+    def _warm_up(self, command: Message) -> BoundKernel:
+        num_threads = int(self._task["target"]["num_threads"])
+        set_kernel_threads(num_threads, command["cpus"])
+        self._bound = self._bind(InputSet.RANDOM)
+        self._bound.run()
+        problem = thread_problem(num_threads, command["cpus"])
+        if problem is not None:
+            raise JobError(FailureKind.RUN, problem)
+        return self._bound
+
+    def _bind(self, input_set: InputSet) -> BoundKernel:
+        return self._kernel.bind(make_inputs(args_from_dict(self._task), input_set, self._input_seed))

@@ -1,0 +1,63 @@
+"""The jobs that one call has started, and what they say, whichever is listened to."""
+
+from collections import deque
+from collections.abc import Container
+from types import TracebackType
+from typing import Self
+
+from tunewright.workers.events import JobEvent, JobExit, JobSpec
+from tunewright.workers.pool import Pool, new_mailbox
+
+
+class Conversation:
+    """Starts jobs, sorts their events; leaving the context kills what still runs."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._mailbox = new_mailbox()
+        self._alive: set[int] = set()
+        self._unread: deque[JobEvent] = deque()
+
+    def start(self, spec: JobSpec) -> int:
+        """Start a job; see `Pool.start`."""
+        job_id = self._pool.start(spec, self._mailbox)
+        self._alive.add(job_id)
+        return job_id
+
+    def next_of(self, job_ids: Container[int]) -> JobEvent:
+        """The next event of one of these jobs; those of others are kept for later."""
+        for event in self._unread:
+            if event.job_id in job_ids:
+                self._unread.remove(event)
+                return event
+        while True:
+            event = self._pool.wait(self._mailbox)
+            if isinstance(event, JobExit):
+                self._alive.discard(event.job_id)
+            if event.job_id in job_ids:
+                return event
+            self._unread.append(event)
+
+    def finish(self, job_id: int, *, limit_secs: float) -> None:
+        """Ask a child to end, kill it if it does not, and return when it is gone."""
+        if job_id in self._alive:
+            self._pool.send(job_id, {"op": "exit"}, limit_secs=limit_secs)
+            self._await_exit(job_id)
+        self._unread = deque(event for event in self._unread if event.job_id != job_id)
+
+    def _await_exit(self, job_id: int) -> None:
+        while not isinstance(self.next_of((job_id,)), JobExit):
+            pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        doomed = list(self._alive)
+        for job_id in doomed:
+            self._pool.cancel(job_id)
+        if exc is None:
+            for job_id in doomed:
+                self._await_exit(job_id)

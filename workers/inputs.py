@@ -1,0 +1,86 @@
+"""The arrays that kernels are timed and verified on: the same seed gives the same arrays everywhere.
+
+No value is NaN, infinite or denormal. Integers may be indices into another argument (take, embedding), so
+they are small and non-negative, unless their type is too narrow to index with.
+"""
+
+import zlib
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tunewright.core.types import TensorSpec
+
+Array = npt.NDArray[Any]
+
+_NARROW_INTEGERS = ("int8", "uint8", "int16", "uint16")
+_EDGE_EXPONENT = {"float16": 3}  # 2^±3: sums of products must not overflow in any order
+_DEFAULT_EDGE_EXPONENT = 12
+
+
+class InputSet(StrEnum):
+    """Three ways to fill a kernel's arguments; a candidate is timed on RANDOM."""
+
+    RANDOM = "random"  # uniform in [-0.5, 1.5): signed, but sums do not cancel
+    INTEGERS = "integers"  # 1, 2, 3 or 4: sums and products are exact in float32
+    EDGES = "edges"  # zeros, and magnitudes far apart
+
+
+def make_inputs(args: Sequence[TensorSpec], input_set: InputSet, seed: int) -> list[Array]:
+    """One array per argument, outputs included (they are poisoned before a kernel runs)."""
+    index_limit = _index_limit(args)
+    return [
+        _fill(
+            spec,
+            input_set,
+            np.random.default_rng((seed, position, zlib.crc32(input_set.encode()))),
+            index_limit,
+        )
+        for position, spec in enumerate(args)
+    ]
+
+
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    """The numpy type of a TVM type name; bfloat16 and the 8-bit floats come from ml_dtypes."""
+    try:
+        return np.dtype(name)
+    except TypeError:
+        import ml_dtypes
+
+        dtype: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
+        return dtype
+
+
+def is_float(dtype: np.dtype[Any]) -> bool:
+    """Whether values of this type round; ml_dtypes' types are of numpy's kind "V"."""
+    return dtype.kind in "fV"
+
+
+def _index_limit(args: Sequence[TensorSpec]) -> int:
+    """Indices below this are inside every axis longer than 1; at least 2, at most 4."""
+    extents = [extent for spec in args for extent in spec.shape if extent > 1]
+    return min(4, min(extents, default=2))
+
+
+def _fill(spec: TensorSpec, input_set: InputSet, rng: np.random.Generator, index_limit: int) -> Array:
+    dtype = numpy_dtype(spec.dtype)
+    if dtype.kind == "b":
+        return rng.integers(0, 2, spec.shape).astype(dtype)
+    if spec.dtype in _NARROW_INTEGERS:
+        low = 0 if dtype.kind == "u" else -4
+        return rng.integers(low, 5, spec.shape).astype(dtype)
+    if not is_float(dtype):
+        return rng.integers(0, index_limit, spec.shape).astype(dtype)
+    match input_set:
+        case InputSet.RANDOM:
+            return (rng.random(spec.shape, dtype=np.float32) * 2.0 - 0.5).astype(dtype)
+        case InputSet.INTEGERS:
+            return rng.integers(1, 5, spec.shape).astype(dtype)
+        case InputSet.EDGES:
+            exponent = _EDGE_EXPONENT.get(spec.dtype, _DEFAULT_EDGE_EXPONENT)
+            large, small = 2.0**exponent, 2.0**-exponent
+            values = np.array([0.0, 0.0, 1.0, -1.0, small, -1.5 * small, large, 1.25 * large, -0.5 * large])
+            return values[rng.integers(0, len(values), spec.shape)].astype(dtype)

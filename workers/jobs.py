@@ -1,0 +1,108 @@
+"""The jobs that production children do. Imported by the zygote: this is where it loads TVM."""
+
+from dataclasses import asdict
+from typing import Any
+
+from tunewright.core.tvm_adapter.kernel import build_kernel, replay, unscheduled
+from tunewright.core.tvm_adapter.space import TaskSpace
+from tunewright.core.tvm_adapter.target import machine_info
+from tunewright.core.tvm_adapter.traces import ReplayError
+from tunewright.core.types import FailureKind, Origin, TaskKey
+from tunewright.workers.candidate_job import HeldKernel, time_build
+from tunewright.workers.child import JobHandlers, describe, is_memory_error
+from tunewright.workers.codec import applied_to_dict, args_from_dict, target_from_dict
+from tunewright.workers.frames import Channel, Message
+from tunewright.workers.inputs import InputSet, make_inputs
+from tunewright.workers.reference import save_outputs
+
+
+def handlers() -> JobHandlers:
+    """Name of a job -> what does it."""
+    return {
+        "candidate": _candidate,
+        "expand": _expand,
+        "machine": _machine,
+        "reference": _reference,
+        "replay": _replay,
+    }
+
+
+def _candidate(channel: Channel, payload: Message) -> None:
+    """Build, say so, wait; then do what the supervisor says until it closes the channel."""
+    mod_json, trace_json = payload["task"]["mod_json"], payload["trace"]
+    held = time_build(payload, lambda: replay(mod_json, trace_json))
+    channel.send({"event": "built", "build_secs": held.build_secs, "object_key": held.object_key})
+    serve_held(channel, held)
+
+
+def serve_held(channel: Channel, held: HeldKernel) -> None:
+    """Answer "time", "verify", "prepare" and "sample" until the supervisor closes the channel."""
+    while (command := channel.receive()) is not None:
+        match command["op"]:
+            case "time":
+                channel.send(held.time(command))
+            case "prepare":
+                channel.send(held.prepare(command))
+            case "sample":
+                channel.send(held.sample())
+            case "verify":
+                channel.send(held.verify(command["reference"]))
+            case "exit":
+                return
+
+
+def _reference(channel: Channel, payload: Message) -> None:
+    """Store the outputs of the unscheduled kernel on every input set."""
+    task = payload["task"]
+    target = target_from_dict(task["target"])
+    kernel = build_kernel(unscheduled(task["mod_json"]), target)
+    outputs = {}
+    for input_set in InputSet:
+        bound = kernel.bind(make_inputs(args_from_dict(task), input_set, payload["input_seed"]))
+        bound.poison()
+        bound.run()
+        outputs[input_set] = bound.outputs()
+        channel.send({"event": "item", "more": True})
+    save_outputs(payload["path"], outputs)
+    channel.send({"event": "done"})
+
+
+def _expand(channel: Channel, payload: Message) -> None:
+    """Sample, mutate or apply candidates one by one, a message for each."""
+    task = payload["task"]
+    space = TaskSpace(task["mod_json"], target_from_dict(task["target"]), TaskKey(payload["task_key"]))
+    for item in payload["items"]:
+        match item["op"]:
+            case "sample":
+                applied = space.sample(item["seed"])
+            case "mutate":
+                applied = space.mutate(payload["parents"][item["parent"]], item["seed"])
+            case _:
+                try:
+                    applied = space.apply(item["trace"], Origin(item["origin"]))
+                except ReplayError:
+                    applied = None
+        channel.send(_item(None if applied is None else applied_to_dict(applied)))
+
+
+def _replay(channel: Channel, payload: Message) -> None:
+    """Apply traces to their workloads; the scheduled modules go back as TVM's JSON."""
+    import tvm
+
+    for item in payload["items"]:
+        try:
+            module = tvm.ir.save_json(replay(item["mod_json"], item["trace"]))
+        except (ReplayError, RuntimeError, MemoryError) as exc:
+            kind = FailureKind.OOM if is_memory_error(exc) else FailureKind.REPLAY
+            text = str(exc) if isinstance(exc, ReplayError) else describe(exc)
+            channel.send(_item({"kind": kind, "message": text}))
+        else:
+            channel.send(_item({"module": module}))
+
+
+def _machine(channel: Channel, payload: Message) -> None:
+    channel.send({"event": "machine", **asdict(machine_info())})
+
+
+def _item(value: Any) -> Message:
+    return {"event": "item", "more": True, "value": value}

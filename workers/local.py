@@ -1,0 +1,150 @@
+"""Measure on this machine."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from tunewright.core.errors import EnvironmentProblem
+from tunewright.core.types import FailureKind, MachineInfo, MeasureFailure, MeasureInput, MeasureResult
+from tunewright.workers.batch import Batch
+from tunewright.workers.codec import machine_from_dict
+from tunewright.workers.config import WorkerConfig
+from tunewright.workers.conversation import Conversation
+from tunewright.workers.events import JobMessage, JobSpec
+from tunewright.workers.pool import Pool
+from tunewright.workers.references import References
+
+_MACHINE_LIMIT_SECS = 30.0
+_MACHINE_MEMORY_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class MeasurerStats:
+    """What a measurer has done so far; wall-clock seconds of its two phases."""
+
+    num_measured: int = 0
+    build_wall_secs: float = 0.0
+    run_wall_secs: float = 0.0
+
+    def __add__(self, other: "MeasurerStats") -> "MeasurerStats":
+        return MeasurerStats(
+            self.num_measured + other.num_measured,
+            self.build_wall_secs + other.build_wall_secs,
+            self.run_wall_secs + other.run_wall_secs,
+        )
+
+
+class LocalMeasurer:
+    """Builds candidates in parallel and times them one by one, each in a forked child.
+
+    `pool` may be shared with design spaces. One call at a time; `seed` orders the rounds of `race`.
+    """
+
+    def __init__(self, config: WorkerConfig, *, seed: int = 0) -> None:
+        self._config = config
+        self._seed = seed
+        self._machine: MachineInfo | None = None
+        self.stats = MeasurerStats()
+        self.pool = Pool(config.build_cpus, jobs_module=config.jobs_module)
+        self._references = References(config.build_cpus)
+
+    @property
+    def machine(self) -> MachineInfo:
+        """The machine, asked in a child at the first use.
+
+        Raises:
+            EnvironmentProblem: no child can be started here.
+        """
+        if self._machine is None:
+            self._machine = self._ask_machine()
+        return self._machine
+
+    def measure(self, inputs: Sequence[MeasureInput]) -> list[MeasureResult]:
+        """Measure; one result per input, in their order.
+
+        Raises:
+            EnvironmentProblem: no child can be started here.
+        """
+        batch = self._batch(inputs)
+        chunk = self._config.max_held
+        return self._run(batch, list(range(len(inputs))), chunk, batch.measure)
+
+    def race(self, inputs: Sequence[MeasureInput], *, rounds: int) -> list[MeasureResult]:
+        """Time all inputs of a task side by side: `rounds` samples each, in random order in every round.
+
+        Raises:
+            EnvironmentProblem: no child can be started here.
+        """
+        rng = np.random.default_rng((self._seed, len(inputs), rounds))
+        batch = self._batch(inputs)
+        by_task: dict[str, list[int]] = {}
+        for index, measure_input in enumerate(inputs):
+            by_task.setdefault(measure_input.task.key, []).append(index)
+        results: dict[int, MeasureResult] = {}
+        for indices in by_task.values():
+            raced = self._run(
+                batch, indices, len(indices), lambda chosen: batch.race(chosen, rounds=rounds, rng=rng)
+            )
+            results.update(zip(indices, raced, strict=True))
+        return [results[index] for index in range(len(inputs))]
+
+    def close(self) -> None:
+        """Kill all children and remove temporary files; closing twice is fine."""
+        self.pool.close()
+        self._references.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _batch(self, inputs: Sequence[MeasureInput]) -> Batch:
+        for measure_input in inputs:
+            wanted, given = measure_input.task.target.num_threads, len(self._config.timing_cpus)
+            if wanted != given:
+                raise EnvironmentProblem(
+                    f"the target runs kernels on {wanted} threads, but {given} CPUs are kept for timing; "
+                    "make the measurer for the target's number of threads"
+                )
+        return Batch(self.pool, self._config, self._references, inputs)
+
+    def _run(
+        self, batch: Batch, indices: list[int], chunk: int, measure: Callable[[list[int]], None]
+    ) -> list[MeasureResult]:
+        """Measure in chunks; what was lost with its worker is tried once more.
+
+        One by one then, so that a candidate which takes the worker down does not take others with it.
+        """
+        before = MeasurerStats(0, batch.build_wall_secs, batch.run_wall_secs)
+        pending = indices
+        for size in (chunk, 1):
+            batch.lost.clear()
+            for start in range(0, len(pending), size):
+                measure(pending[start : start + size])
+            pending = sorted(batch.lost)
+        for index in pending:
+            message = "the worker process died twice while this candidate was built or timed"
+            batch.results[index] = MeasureFailure(FailureKind.WORKER_LOST, message, 0.0)
+        self.stats += MeasurerStats(
+            len(indices),
+            batch.build_wall_secs - before.build_wall_secs,
+            batch.run_wall_secs - before.run_wall_secs,
+        )
+        return [batch.results[index] for index in indices]
+
+    def _ask_machine(self) -> MachineInfo:
+        spec = JobSpec("machine", {}, self._config.build_cpus, _MACHINE_LIMIT_SECS, _MACHINE_MEMORY_BYTES)
+        with Conversation(self.pool) as jobs:
+            job_id = jobs.start(spec)
+            event = jobs.next_of((job_id,))
+        self.pool.check()
+        match event:
+            case JobMessage(message={"event": "machine"} as fields):
+                return machine_from_dict({name: value for name, value in fields.items() if name != "event"})
+        raise EnvironmentProblem(f"a worker process cannot describe this machine: {event}")

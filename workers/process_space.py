@@ -1,0 +1,106 @@
+"""A task's design space, worked through in children: traces are native code to apply, and slow.
+
+Satisfies the search's design-space protocol.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tunewright.core.keys import digest
+from tunewright.core.types import AppliedCandidate, Candidate, FailureKind, TuningTask
+from tunewright.workers.codec import applied_from_dict, task_to_dict
+from tunewright.workers.frames import Message
+from tunewright.workers.pool import Pool
+from tunewright.workers.streaming import PieceFailure, StreamSpec, stream
+
+# A convolution's candidate takes 25 ms; the first of a child also makes the space (5-40 ms).
+_ITEM_LIMIT_SECS = 20.0
+_MEMORY_BYTES = 4 << 30
+
+
+class ProcessSpace:
+    """Samples, mutates and applies candidates of one task on all CPUs of a pool.
+
+    Deterministic: attempt i of a call depends on the call's arguments and i only.
+    """
+
+    def __init__(self, task: TuningTask, pool: Pool) -> None:
+        self._task = task
+        self._pool = pool
+
+    def sample(self, n: int, seed: int) -> list[AppliedCandidate]:
+        """The legal ones of `n` random candidates."""
+        items = [{"op": "sample", "seed": _attempt_seed(seed, i)} for i in range(n)]
+        return [applied for applied in self._expand(items) if applied is not None]
+
+    def mutate(self, parents: Sequence[Candidate], n: int, seed: int) -> list[AppliedCandidate]:
+        """The legal ones of `n` mutations; attempt i starts from `parents[i % len(parents)]`."""
+        if not parents:
+            return []
+        items = [
+            {"op": "mutate", "parent": i % len(parents), "seed": _attempt_seed(seed, i)} for i in range(n)
+        ]
+        traces = [parent.trace_json for parent in parents]
+        return [applied for applied in self._expand(items, traces) if applied is not None]
+
+    def apply(self, candidates: Sequence[Candidate]) -> list[AppliedCandidate | None]:
+        """Each candidate applied, or None where its trace does not apply; candidates keep their origin."""
+        items = [{"op": "apply", "trace": c.trace_json, "origin": c.origin} for c in candidates]
+        applied = self._expand(items)
+        return [
+            None if found is None else AppliedCandidate(candidate, found.features, found.program_key)
+            for candidate, found in zip(candidates, applied, strict=True)
+        ]
+
+    def _expand(self, items: Sequence[Message], parents: Sequence[str] = ()) -> list[AppliedCandidate | None]:
+        if not items:
+            return []
+        common = {
+            "task": task_to_dict(self._task),
+            "task_key": self._task.key,
+            "parents": list(parents),
+        }
+        spec = StreamSpec("expand", common, _ITEM_LIMIT_SECS, _MEMORY_BYTES)
+        return [
+            None
+            if answer is None or isinstance(answer, PieceFailure)
+            else applied_from_dict(answer, self._task.key)
+            for answer in stream(self._pool, spec, items)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayFailure:
+    """A trace that does not apply to its workload, or that took its process down."""
+
+    kind: FailureKind
+    message: str
+
+
+def replay_all(pool: Pool, traces: Sequence[tuple[str, str]]) -> list[str | ReplayFailure]:
+    """Apply traces in children.
+
+    Args:
+        traces: (module JSON of a workload, trace JSON) each.
+
+    Returns:
+        The scheduled module as TVM's JSON, weight-packing blocks still inside, or why there is none.
+    """
+    if not traces:
+        return []
+    items = [{"mod_json": mod_json, "trace": trace_json} for mod_json, trace_json in traces]
+    spec = StreamSpec("replay", {}, _ITEM_LIMIT_SECS, _MEMORY_BYTES)
+    return [_replayed(answer) for answer in stream(pool, spec, items)]
+
+
+def _replayed(answer: Message | PieceFailure) -> str | ReplayFailure:
+    if isinstance(answer, PieceFailure):
+        return ReplayFailure(answer.kind, answer.message)
+    if "module" in answer:
+        return str(answer["module"])
+    return ReplayFailure(FailureKind(answer["kind"]), str(answer["message"]))
+
+
+def _attempt_seed(seed: int, attempt: int) -> int:
+    """A positive 31-bit seed; attempts of one call and equal attempts of different calls are unrelated."""
+    return int(digest(str(seed), str(attempt))[:8], 16) % (2**31 - 2) + 1
