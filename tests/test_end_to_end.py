@@ -69,7 +69,9 @@ def descendants_of(process: "subprocess.Popen[str]") -> list[psutil.Process]:
 def test_tune_then_reuse_with_other_weights(
     model: Path, log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main_ok("tune", str(model), "--trials", "40", "--threads", "1", "--log", str(log), "-o", str(tmp_path / "t"))
+    main_ok(
+        "tune", str(model), "--trials", "40", "--threads", "1", "--log", str(log), "-o", str(tmp_path / "t")
+    )
     report = capsys.readouterr().out
     assert "40 new trials" in report and "outputs agree with ONNX Runtime's" in report
 
@@ -82,7 +84,9 @@ def test_tune_then_reuse_with_other_weights(
     np.save(tmp_path / "image.npy", image)
     output = tmp_path / "out.npz"
     for onnx_file, bundle in ((model, "t"), (other, "o")):
-        main_ok("run", str(tmp_path / bundle), "--input", str(tmp_path / "image.npy"), "--output", str(output))
+        main_ok(
+            "run", str(tmp_path / bundle), "--input", str(tmp_path / "image.npy"), "--output", str(output)
+        )
         expected = models.run_onnxruntime(onnx_file, {"image": image})
         with np.load(output) as outputs:
             np.testing.assert_allclose(outputs["probabilities"], expected["probabilities"], rtol=1e-3)

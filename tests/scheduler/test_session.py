@@ -282,7 +282,11 @@ def test_wrong_kernel_is_never_best(log: TuningLog) -> None:
     bench = Bench(log)
     bench.measurer = CountingMeasurer(Liar(bench._secs), lambda: None)
     finished = bench.run(Budget(num_trials=120))
-    kinds = {r.kind for t in log.session_trials(finished.session_id) if isinstance(r := t.record.result, MeasureFailure)}
+    kinds = {
+        r.kind
+        for t in log.session_trials(finished.session_id)
+        if isinstance(r := t.record.result, MeasureFailure)
+    }
     assert FailureKind.WRONG_RESULT in kinds
     assert all(status.best_secs is not None and status.best_secs >= 3e-3 for status in finished.status.tasks)
 

@@ -132,7 +132,9 @@ def _tune(
         )
     except KeyboardInterrupt:
         reporter.close()
-        typer.echo("tunewright: interrupted; every trial shown is recorded, the same command goes on", err=True)
+        typer.echo(
+            "tunewright: interrupted; every trial shown is recorded, the same command goes on", err=True
+        )
         raise typer.Exit(EXIT_INTERRUPTED) from None
     finally:
         reporter.close()

@@ -158,7 +158,7 @@ class EvaluatorConfig:
     max_samples: int = 10
     prune_ratio: float = 3.0
     target_relative_ci: float = 0.02
-    build_timeout_secs: float = 15.0
+    build_timeout_secs: float = 10.0
     run_timeout_secs: float = 15.0
     memory_limit_bytes: int = 8 << 30
 
