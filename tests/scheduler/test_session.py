@@ -294,7 +294,7 @@ def test_wrong_kernel_is_never_best(log: TuningLog) -> None:
 def test_candidate_that_fails_its_race_is_not_best(log: TuningLog) -> None:
     class FailsRaces(SimulatedMeasurer):
         def race(self, inputs: Sequence[MeasureInput], *, rounds: int) -> list[MeasureResult]:
-            first, *others = super().race(inputs, rounds=rounds)
+            _, *others = super().race(inputs, rounds=rounds)
             return [MeasureFailure(FailureKind.RUN, "SIGSEGV", 0.1), *others]
 
     bench = Bench(log)
