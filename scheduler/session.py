@@ -113,6 +113,7 @@ class TuningSession:
         self._model_id: str | None = None
         self._num_before = 0  # trials and seconds of this session's earlier runs
         self._elapsed_before = 0.0
+        self._elapsed_saved = 0.0  # of this run
         self._started = clock.monotonic()
         self._stats_before = measurer.stats
         self._spent = dict.fromkeys(("search", "log", "model"), 0.0)
@@ -132,7 +133,7 @@ class TuningSession:
             self._race_all()
             metrics = self._evaluate_model()
         finally:
-            self._store.add_elapsed(self.session_id, self._elapsed_of_run())
+            self._save_elapsed()
         finished = SessionFinished(
             session_id=self.session_id,
             reason=reason,
@@ -224,6 +225,7 @@ class TuningSession:
             trials.append((record, features if features.size else None))
         with self._timed("log"):
             recorded = self._store.append(trials)
+            self._save_elapsed()
         self._training.extend(trial for trial in recorded if trial.features is not None)
         with self._timed("search"):
             for state in {id(state): state for state, _ in batch}.values():
@@ -302,6 +304,12 @@ class TuningSession:
 
     def _num_trials(self) -> int:
         return sum(state.num_trials_of_session for state in self._states)
+
+    def _save_elapsed(self) -> None:
+        """A killed session must not get its time budget again."""
+        elapsed = self._elapsed_of_run()
+        self._store.add_elapsed(self.session_id, elapsed - self._elapsed_saved)
+        self._elapsed_saved = elapsed
 
     def _elapsed_of_run(self) -> float:
         return self._clock.monotonic() - self._started
