@@ -50,6 +50,15 @@ class SessionStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class DefaultsMeasured:
+    """The default schedules of some tasks are in the log, candidate 0 of each. `failures` counts by kind."""
+
+    num_measured: int
+    failures: Mapping[FailureKind, int]
+    status: SessionStatus
+
+
+@dataclass(frozen=True, slots=True)
 class BatchMeasured:
     """A batch of one task is in the log. `failures` counts by kind, pruned candidates included."""
 
@@ -119,4 +128,4 @@ class SessionFinished:
     status: SessionStatus
 
 
-SessionEvent = SessionStarted | BatchMeasured | ModelRefit | RaceFinished | SessionFinished
+SessionEvent = SessionStarted | DefaultsMeasured | BatchMeasured | ModelRefit | RaceFinished | SessionFinished

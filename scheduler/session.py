@@ -31,6 +31,7 @@ from tunewright.core.types import (
 )
 from tunewright.scheduler.events import (
     BatchMeasured,
+    DefaultsMeasured,
     ModelRefit,
     RaceFinished,
     SessionEvent,
@@ -160,7 +161,9 @@ class TuningSession:
             if not proposals:
                 state.is_exhausted = True
                 continue
-            self._measure([(state, proposal) for proposal in proposals])
+            best_secs = state.best_secs
+            recorded = self._measure([(state, proposal) for proposal in proposals])
+            self._report(state, best_secs, recorded)
         return reason
 
     def _resume(self) -> None:
@@ -189,19 +192,19 @@ class TuningSession:
             if self._why_stop() is not None:
                 return
             batch = pending[start : start + self._config.batch_size]
-            self._measure([(state, _default_proposal(state.entry.default)) for state in batch])
+            recorded = self._measure([(state, _default_proposal(state.entry.default)) for state in batch])
+            self._on_event(DefaultsMeasured(len(recorded), _failures(recorded), self.status()))
 
-    def _measure(self, batch: Sequence[tuple[TaskState, Proposal]]) -> None:
+    def _measure(self, batch: Sequence[tuple[TaskState, Proposal]]) -> list[RecordedTrial]:
         """Measure, commit, then tell: whoever is told of a trial can find it in the log."""
-        bests = [state.best_secs for state, _ in batch]
         inputs = [
             MeasureInput(
                 state.entry.task,
                 proposal.applied.candidate,
                 self._config.evaluator,
-                incumbent_secs=best if best != float("inf") else None,
+                incumbent_secs=state.best_secs if state.best_secs != float("inf") else None,
             )
-            for (state, proposal), best in zip(batch, bests, strict=True)
+            for state, proposal in batch
         ]
         results = self._measurer.measure(inputs)
         trials: list[tuple[TuningRecord, FloatArray | None]] = []
@@ -230,18 +233,19 @@ class TuningSession:
         with self._timed("search"):
             for state in {id(state): state for state, _ in batch}.values():
                 state.add([t for t in recorded if t.record.task_key == state.entry.task.key])
-        self._report([state for state, _ in batch], bests, recorded)
+        return recorded
 
-    def _report(
-        self, states: Sequence[TaskState], bests: Sequence[float], recorded: Sequence[RecordedTrial]
-    ) -> None:
-        by_task = {state.entry.task.key: (state, best) for state, best in zip(states, bests, strict=True)}
-        for key, (state, best) in by_task.items():
-            results = [trial.record.result for trial in recorded if trial.record.task_key == key]
-            failures = dict(Counter(r.kind for r in results if isinstance(r, MeasureFailure)))
-            improved = state.best_secs if state.best_secs < best else None
-            name = state.entry.task.workload.name
-            self._on_event(BatchMeasured(name, key, len(results), failures, improved, self.status()))
+    def _report(self, state: TaskState, best_secs: float, recorded: Sequence[RecordedTrial]) -> None:
+        self._on_event(
+            BatchMeasured(
+                task_name=state.entry.task.workload.name,
+                task_key=state.entry.task.key,
+                num_measured=len(recorded),
+                failures=_failures(recorded),
+                improved_secs=state.best_secs if state.best_secs < best_secs else None,
+                status=self.status(),
+            )
+        )
 
     def _refit_if_due(self) -> None:
         """Refit at fixed sizes of the training set: a resumed session learns what an unbroken one did."""
@@ -375,6 +379,11 @@ class TuningSession:
 def _default_proposal(candidate: Candidate) -> Proposal:
     no_features = np.empty((0, 0), dtype=np.float32)
     return Proposal(AppliedCandidate(candidate, no_features, program_key=candidate.key), score=None)
+
+
+def _failures(trials: Sequence[RecordedTrial]) -> dict[FailureKind, int]:
+    results = (trial.record.result for trial in trials)
+    return dict(Counter(result.kind for result in results if isinstance(result, MeasureFailure)))
 
 
 def _fit_size(num_trials: int) -> int:

@@ -14,7 +14,7 @@ import onnx
 from onnx import numpy_helper
 
 OUTPUT = Path("demo-output")
-TIME_BUDGET = os.environ.get("DEMO_TIME_BUDGET", "4m")
+TIME_BUDGET = os.environ.get("DEMO_TIME_BUDGET", "3m")
 
 
 def run(*args: str) -> None:

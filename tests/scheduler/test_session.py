@@ -162,7 +162,7 @@ def test_everything_reported_is_in_the_log(log: TuningLog) -> None:
     trials = log.session_trials(finished.session_id)
     assert [t.record.candidate.key for t in trials] == [c.key for c in bench.measurer.measured]
     batches = [event for event in bench.events if isinstance(event, BatchMeasured)]
-    assert sum(batch.num_measured for batch in batches) == 60
+    assert sum(batch.num_measured for batch in batches) == 60 - len(bench.tasks)
     for task in bench.tasks:
         (best,) = log.best(task.key)
         status = next(s for s in finished.status.tasks if s.key == task.key)

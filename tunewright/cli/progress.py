@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import sys
+from collections.abc import Mapping
 from typing import Any, Protocol, TextIO
 
 from rich.console import Console
@@ -13,6 +14,7 @@ from tunewright.core.types import FailureKind
 from tunewright.core.units import format_duration, format_ms
 from tunewright.scheduler.events import (
     BatchMeasured,
+    DefaultsMeasured,
     ModelRefit,
     RaceFinished,
     SessionEvent,
@@ -57,6 +59,8 @@ class LiveReporter:
                     self._console.print(_resumed_line(session_id, event.status))
                 self._live.start()
                 self._show(event.status, active=None)
+            case DefaultsMeasured():
+                self._show(event.status, active=None)
             case BatchMeasured():
                 self._show(event.status, active=event.task_name)
             case ModelRefit():
@@ -86,12 +90,13 @@ class PlainReporter:
                 self._print(_resumed_line(session_id, event.status))
             case SessionStarted(session_id=session_id, status=status):
                 self._print(f"tuning session {session_id}: {len(status.tasks)} tasks")
+            case DefaultsMeasured():
+                outcome = f"{event.num_measured}{_failures(event.failures)}"
+                self._print(f"{_summary(event.status)} | default schedules: {outcome}")
             case BatchMeasured(improved_secs=improved):
                 gain = f", best {format_ms(improved)}" if improved is not None else ""
-                failures = _failures(event)
-                self._print(
-                    f"{_summary(event.status)} | {event.task_name}: {event.num_measured}{failures}{gain}"
-                )
+                outcome = f"{event.num_measured}{_failures(event.failures)}{gain}"
+                self._print(f"{_summary(event.status)} | {event.task_name}: {outcome}")
             case ModelRefit():
                 self._print(_model_line(event))
             case RaceFinished(task_name=name, winner_secs=secs, num_raced=count):
@@ -160,10 +165,7 @@ def _model_line(event: ModelRefit) -> str:
     return f"cost model refit on {event.num_records} trials"
 
 
-def _failures(event: BatchMeasured) -> str:
-    shown = {kind: count for kind, count in event.failures.items() if kind is not FailureKind.PRUNED}
-    pruned = event.failures.get(FailureKind.PRUNED, 0)
-    parts = [f"{count} {kind}" for kind, count in sorted(shown.items())] + (
-        [f"{pruned} pruned"] if pruned else []
-    )
-    return f" ({', '.join(parts)})" if parts else ""
+def _failures(failures: Mapping[FailureKind, int]) -> str:
+    # Pruned candidates are no failures, but they were not timed to the end either: named last.
+    kinds = sorted(failures, key=lambda kind: (kind is FailureKind.PRUNED, kind))
+    return f" ({', '.join(f'{failures[kind]} {kind}' for kind in kinds)})" if kinds else ""
