@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tunewright.core.types import FailureKind, MeasureFailure, MeasureSuccess, RecordedTrial, TaskKey
+from tunewright.core.types import FailureKind, MeasureFailure, RecordedTrial, TaskKey, known_secs
 from tunewright.cost_model.types import FeatureBatch, TrainingSet, has_valid_features
 
 
@@ -20,7 +20,7 @@ def make_training_set(trials: Sequence[RecordedTrial]) -> TrainingSet:
     those whose worker was lost, which is not their candidate's fault.
     """
     usable = [trial for trial in trials if _is_usable(trial)]
-    secs = [_known_secs(trial) for trial in usable]
+    secs = [known_secs(trial.record.result) for trial in usable]
     group_of: dict[tuple[TaskKey, str], int] = {}
     groups = [group_of.setdefault(_group_key(trial), len(group_of)) for trial in usable]
     best = [float("inf")] * len(group_of)
@@ -42,17 +42,6 @@ def _is_usable(trial: RecordedTrial) -> bool:
     if isinstance(result, MeasureFailure) and result.kind is FailureKind.WORKER_LOST:
         return False
     return trial.features is not None and has_valid_features(trial.features)
-
-
-def _known_secs(trial: RecordedTrial) -> float:
-    """Seconds per call, infinite for a failure."""
-    match trial.record.result:
-        case MeasureSuccess() as success:
-            return success.median_secs
-        case MeasureFailure(kind=FailureKind.PRUNED, run_secs=run_secs) if run_secs:
-            return float(np.median(run_secs))
-        case _:
-            return float("inf")
 
 
 def _group_key(trial: RecordedTrial) -> tuple[TaskKey, str]:

@@ -17,6 +17,7 @@ from tunewright.core.types import (
     TuningTask,
 )
 from tunewright.cost_model import make_training_set
+from tunewright.cost_model.draft_model import DraftTrees
 from tunewright.cost_model.xgboost_model import XGBoostCostModel, evaluate_xgboost
 from tunewright.scheduler.events import SessionEvent, SessionFinished
 from tunewright.scheduler.protocols import Measurer, RecordStore
@@ -31,7 +32,9 @@ SpaceFactory = Callable[[TuningTask], DesignSpace]
 _MODEL_THREADS = 1
 
 STRATEGIES: dict[str, StrategyFactory] = {
-    "evolutionary": lambda space, model, seed: EvolutionarySearch(space, model, seed=seed),
+    "evolutionary": lambda space, model, seed: EvolutionarySearch(
+        space, model, DraftTrees(seed=seed), seed=seed
+    ),
     "random": lambda space, model, seed: RandomSearch(space, seed=seed),
 }
 

@@ -1,63 +1,72 @@
-"""Evolutionary search guided by the cost model: mutate the best measured and the best predicted.
+"""Evolutionary search in two stages: draft thousands of points, apply few, measure the best of those.
 
-The idea is Ansor's (Zheng et al., OSDI 2020, §5) and MetaSchedule's. Theirs evolves populations of 512 and
-more before each batch; here that would cost minutes of CPU per batch, so evolution goes on across batches:
-few candidates are applied for each trial, and those that were not picked stay as parents and contenders.
+Evolution guided by a cost model is Ansor's (Zheng et al., OSDI 2020, §5) and MetaSchedule's, which apply
+every candidate of every generation: minutes of CPU per batch. Here a model of the decisions alone, fit to the
+task's trials before each batch, drafts the candidates, as in Pruner (Qiao et al., ASPLOS 2025); twice as many
+as the batch takes are applied, and there the cost model, which reads whole programs and knows other tasks
+too, has its say.
 """
 
+import itertools
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from tunewright.core.types import (
     AppliedCandidate,
     Candidate,
     CandidateKey,
+    FailureKind,
+    MeasureFailure,
     MeasureSuccess,
     Origin,
     RecordedTrial,
+    known_secs,
 )
+from tunewright.search.decisions import DecisionPoint, DecisionSpace
+from tunewright.search.population import Drafts, EvolutionConfig, Scores, evolve, random_draft
 from tunewright.search.random import draw_new
 from tunewright.search.space import DesignSpace
-from tunewright.search.strategy import CostModel, Proposal, ProposalLedger
+from tunewright.search.strategy import CostModel, DraftModel, Proposal, ProposalLedger
 
 
 @dataclass(frozen=True, slots=True)
 class EvolutionaryConfig:
-    """How much is tried before each batch, and how the batch is mixed."""
+    """How a batch is made."""
 
-    # Applying a candidate costs 7 ms (matmul) to 42 ms (convolution) of CPU spread over all cores, a trial
-    # 100-300 ms of wall time: five per trial keep the search well below the measuring.
-    candidates_per_trial: int = 5
-    # The second generation mutates what the model likes of the first; more would only split the same budget.
-    num_generations: int = 2
-    # New blood in the first generation: without it the population ends in the basin of the first batch.
-    fresh_share: float = 0.25
-    # Picked at random: the model only learns where it is wrong from trials that it did not choose.
+    evolution: EvolutionConfig = field(default_factory=EvolutionConfig)
+    # Applying a candidate costs 5 ms (matmul) to 30 ms (convolution) of CPU, spread over all cores.
+    applied_per_trial: float = 2.0
+    # Picked at random: the models only learn where they are wrong from trials that they did not choose.
     random_share: float = 0.06
-    # Parents from either side, best measured and best predicted; the better ones are drawn more often.
-    num_elites: int = 8
-    # At most this share of a batch may have one parent: siblings differ in one decision.
+    # At most this share of a batch may have one parent: siblings differ in few decisions.
     max_sibling_share: float = 0.25
-    # Best predicted candidates that wait for later batches; some 8 kB each.
-    max_pool: int = 128
+    # Drafts that compete again in the next batch, and applied candidates that wait for it (some 8 kB each).
+    max_survivors: int = 128
+    max_pool: int = 64
 
     def __post_init__(self) -> None:
-        for field in ("candidates_per_trial", "num_generations", "num_elites", "max_pool"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} is {getattr(self, field)}, expected at least 1")
-        for field in ("fresh_share", "random_share", "max_sibling_share"):
-            if not 0.0 <= getattr(self, field) <= 1.0:
-                raise ValueError(f"{field} is {getattr(self, field)}, expected a share between 0 and 1")
+        if self.applied_per_trial < 1.0:
+            raise ValueError(f"applied_per_trial is {self.applied_per_trial}, expected at least 1")
+        for name in ("random_share", "max_sibling_share"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected a share between 0 and 1")
+
+
+# The draft model needs something to compare: before, candidates are random.
+_MIN_TRIALS_TO_DRAFT = 8
 
 
 class EvolutionarySearch:
-    """Proposes what the model ranks best among mutations of good candidates, kept diverse.
+    """Proposes what the models rank best among the descendants of what was measured, kept diverse.
 
-    While the model is not fitted it proposes random candidates. The pool of unmeasured candidates is a
-    cache: a restart loses it and finds others, nothing that `tell` has to restore.
+    The drafts that survive and the applied candidates that wait are a cache: a restart loses them and finds
+    others, nothing that `tell` has to restore.
     """
 
     name = "evolutionary"
@@ -66,121 +75,160 @@ class EvolutionarySearch:
         self,
         space: DesignSpace,
         model: CostModel,
+        draft_model: DraftModel,
         *,
         seed: int,
         config: EvolutionaryConfig | None = None,
     ) -> None:
         self._space = space
         self._model = model
+        self._draft_model = draft_model
         self._config = config or EvolutionaryConfig()
         self._ledger = ProposalLedger(seed)
-        self._measured: dict[CandidateKey, tuple[float, Candidate]] = {}
-        self._pool: list[AppliedCandidate] = []
-
-    @property
-    def pool(self) -> tuple[AppliedCandidate, ...]:
-        """Applied candidates that wait for a later batch, best predicted first."""
-        return tuple(self._pool)
+        self._decisions = DecisionSpace()
+        self._secs: dict[DecisionPoint, float] = {}  # of told points, infinite for failures
+        self._measured: dict[DecisionPoint, Candidate] = {}  # those of them that ran to the end
+        self._drafted: set[DecisionPoint] = set()  # never to be applied again
+        self._survivors: Drafts = {}
+        self._pool: dict[DecisionPoint, AppliedCandidate] = {}
 
     def tell(self, trials: Sequence[RecordedTrial]) -> None:
         self._ledger.told(trials)
         for trial in trials:
             candidate, result = trial.record.candidate, trial.record.result
-            if isinstance(result, MeasureSuccess):
-                self._measured[candidate.key] = (result.median_secs, candidate)
+            if isinstance(result, MeasureFailure) and result.kind is FailureKind.WORKER_LOST:
+                continue  # not the candidate's fault
+            point = self._decisions.learn(candidate.trace_json)
+            if point is not None:
+                self._secs[point] = known_secs(result)
+                if isinstance(result, MeasureSuccess):
+                    self._measured[point] = candidate
 
     def ask(self, n: int) -> list[Proposal]:
-        if not self._model.is_fitted:
-            return [Proposal(applied, score=None) for applied in draw_new(self._space, self._ledger, n)]
-        rng = np.random.default_rng(self._ledger.next_seed())
-        batch = self._pick(self._evolve(n, rng), n, rng)
+        batch: list[Proposal] = []
+        if n > 0:
+            batch = self._draft_and_verify(n) if self._can_draft() else self._sample_and_rank(n)
         for proposal in batch:
             self._ledger.propose(proposal.applied)
-        self._pool = [applied for applied in self._pool if self._ledger.is_new(applied)]
-        del self._pool[self._config.max_pool :]
-        if len(batch) < n:
-            batch += self._score(draw_new(self._space, self._ledger, n - len(batch)))
-        return batch
+        self._pool = {p: applied for p, applied in self._pool.items() if self._ledger.is_new(applied)}
+        fresh = draw_new(self._space, self._ledger, n - len(batch))
+        return batch + [Proposal(applied, score=None) for applied in fresh]
 
-    def _evolve(self, n: int, rng: np.random.Generator) -> list[Proposal]:
-        """Grow the pool by all generations; returns it scored, best first."""
-        config = self._config
-        budget = n * config.candidates_per_trial
-        ranked = self._rank(self._pool)
-        for generation in range(config.num_generations):
-            size = math.ceil(budget / config.num_generations)
-            n_fresh = round(config.fresh_share * budget) if generation == 0 else 0
-            parents = self._draw_parents(ranked, max(0, size - n_fresh), rng)
-            # A first batch of a new task has no parents, and a small share may round to nothing.
-            candidates = [proposal.applied for proposal in ranked]
-            if parents:
-                candidates += self._space.mutate(parents, len(parents), self._ledger.next_seed())
-            if n_fresh or not parents:
-                n_samples = n_fresh if parents else size
-                candidates += self._space.sample(n_samples, self._ledger.next_seed())
-            ranked = self._rank(candidates)
-        self._pool = [proposal.applied for proposal in ranked]
-        return ranked
+    def _can_draft(self) -> bool:
+        return len(self._secs) >= _MIN_TRIALS_TO_DRAFT and bool(self._measured)
 
-    def _draw_parents(self, ranked: Sequence[Proposal], n: int, rng: np.random.Generator) -> list[Candidate]:
-        """`n` parents with repetition: alternately measured and predicted, better ranks more often."""
-        limit = self._config.num_elites
-        measured = sorted(self._measured.values(), key=lambda entry: (entry[0], entry[1].key))
-        sides = [
-            [candidate for _, candidate in measured[:limit]],
-            [proposal.applied.candidate for proposal in ranked[:limit]],
-        ]
-        sides = [side for side in sides if side]
-        return [_draw_by_rank(sides[i % len(sides)], rng) for i in range(n)] if sides else []
-
-    def _rank(self, candidates: Iterable[AppliedCandidate]) -> list[Proposal]:
-        """What may still be proposed, each program once, scored, best first."""
-        programs = {c.program_key: c for c in candidates if self._ledger.is_new(c)}
-        return sorted(self._score(list(programs.values())), key=_by_score)
-
-    def _score(self, candidates: Sequence[AppliedCandidate]) -> list[Proposal]:
-        if not candidates:
+    def _sample_and_rank(self, n: int) -> list[Proposal]:
+        """Little is known of this task: random candidates, ranked by what the model learnt of others."""
+        if not self._model.is_fitted:
             return []
-        scores = self._model.predict([c.features for c in candidates]).score
-        return [Proposal(c, float(score)) for c, score in zip(candidates, scores, strict=True)]
+        size = round(n * self._config.applied_per_trial)
+        programs = {a.program_key: a for a in self._space.sample(size, self._ledger.next_seed())}
+        candidates = [applied for applied in programs.values() if self._ledger.is_new(applied)]
+        scores = self._model.predict([applied.features for applied in candidates]).score
+        order = np.argsort(-scores, kind="stable")[:n]
+        return [Proposal(candidates[index], float(scores[index])) for index in order]
 
-    def _pick(self, ranked: Sequence[Proposal], n: int, rng: np.random.Generator) -> list[Proposal]:
-        """The batch: best scores under the rules of diversity, some random ones, then whatever is best."""
-        n_random = min(n, math.floor(self._config.random_share * n + rng.random()))
-        batch = self._pick_diverse(ranked, n - n_random)
+    def _draft_and_verify(self, n: int) -> list[Proposal]:
+        config, rng = self._config, random.Random(self._ledger.next_seed())
+        self._fit_draft_model()
+        parents = dict(sorted(self._measured.items(), key=lambda item: (self._secs[item[0]], item[1].key)))
+        drafts = evolve(self._decisions, parents, self._survivors, self._draft_scores, rng, config.evolution)
+        drafts = {p: d for p, d in drafts.items() if p not in self._drafted and p not in self._secs}
+        self._survivors = dict(list(drafts.items())[: config.max_survivors])
+        n_random = min(n, math.floor(config.random_share * n + rng.random()))
+        wild = dict(random_draft(self._decisions, list(parents.items()), rng) for _ in range(n_random))
+        chosen = _few_siblings(
+            drafts, round(n * config.applied_per_trial) - n_random, config.max_sibling_share
+        )
+        self._pool |= self._realise(wild | chosen)
+        ranked = self._rank(self._pool)
+        self._pool = {point: proposal.applied for point, proposal in ranked[: config.max_pool]}
+        return self._pick(ranked, wild, n)
+
+    def _fit_draft_model(self) -> None:
+        secs = np.array(list(self._secs.values()))
+        labels = np.where(np.isfinite(secs), secs.min() / secs, 0.0).astype(np.float32)
+        self._draft_model.fit(self._decisions.vectors(list(self._secs)), labels)
+
+    def _draft_scores(self, points: Sequence[DecisionPoint]) -> Scores:
+        return self._draft_model.predict(self._decisions.vectors(points))
+
+    def _realise(self, drafts: Drafts) -> dict[DecisionPoint, AppliedCandidate]:
+        """The drafts that are legal and whose programs are new."""
+        self._drafted.update(drafts)
+        programs = {applied.program_key for applied in self._pool.values()}
+        realised: dict[DecisionPoint, AppliedCandidate] = {}
+        for point, applied in zip(drafts, self._space.realise(list(drafts.values())), strict=True):
+            if applied and applied.program_key not in programs and self._ledger.is_new(applied):
+                programs.add(applied.program_key)
+                realised[point] = applied
+        return realised
+
+    def _rank(self, pool: Mapping[DecisionPoint, AppliedCandidate]) -> list[tuple[DecisionPoint, Proposal]]:
+        """Best first, by the mean of the ranks that both models give: neither knows all that the other does."""
+        candidates = list(pool.values())
+        draft_scores = self._draft_scores(list(pool))
+        places = _places(draft_scores)
+        scores: Sequence[float | None] = [None] * len(candidates)
+        if self._model.is_fitted and candidates:
+            predicted = self._model.predict([applied.features for applied in candidates]).score
+            scores = predicted.tolist()
+            places = places + _places(predicted)
+        order = np.argsort(places, kind="stable")
+        points = list(pool)
+        return [(points[index], Proposal(candidates[index], scores[index])) for index in order]
+
+    def _pick(self, ranked: Sequence[tuple[DecisionPoint, Proposal]], wild: Drafts, n: int) -> list[Proposal]:
+        """The batch: the best under the rules of diversity, the random ones, then whatever is best."""
+        lottery = [proposal for point, proposal in ranked if point in wild]
+        rest = [proposal for point, proposal in ranked if point not in wild]
+        batch = _diverse(rest, n - len(lottery), self._config.max_sibling_share) + lottery
         chosen = {id(proposal) for proposal in batch}
-        rest = [proposal for proposal in ranked if id(proposal) not in chosen]
-        lottery = [p for p in rest if p.applied.candidate.origin is Origin.RANDOM]
-        for index in rng.permutation(len(lottery))[:n_random]:
-            batch.append(lottery[int(index)])
-            rest.remove(lottery[int(index)])
-        return batch + rest[: n - len(batch)]
+        return batch + [p for p in rest if id(p) not in chosen][: n - len(batch)]
 
-    def _pick_diverse(self, ranked: Sequence[Proposal], n: int) -> list[Proposal]:
-        """At most `n`, best first: few siblings, and one of those that the model cannot tell apart."""
-        max_siblings = max(1, math.ceil(self._config.max_sibling_share * n))
-        siblings: dict[CandidateKey, int] = {}
-        seen_features: set[bytes] = set()
-        batch: list[Proposal] = []
-        for proposal in ranked:
-            if len(batch) == n:
-                break
-            parent, features = proposal.applied.candidate.parent_key, proposal.applied.features.tobytes()
-            if features in seen_features or (parent and siblings.get(parent, 0) >= max_siblings):
-                continue
+
+def _diverse(ranked: Sequence[Proposal], n: int, max_sibling_share: float) -> list[Proposal]:
+    """At most `n`, best first: few siblings, and one of those that the cost model cannot tell apart."""
+    families = _Families(max(1, math.ceil(max_sibling_share * n)))
+    seen_features: set[bytes] = set()
+    batch: list[Proposal] = []
+    for proposal in ranked:
+        if len(batch) == n:
+            break
+        features = proposal.applied.features.tobytes()
+        if features not in seen_features and families.admit(proposal.applied.candidate.parent_key):
             seen_features.add(features)
-            if parent:
-                siblings[parent] = siblings.get(parent, 0) + 1
             batch.append(proposal)
-        return batch
+    return batch
 
 
-def _draw_by_rank(ranked: Sequence[Candidate], rng: np.random.Generator) -> Candidate:
-    """One of them, the first of k being drawn k times as often as the last."""
-    weights = np.arange(len(ranked), 0, -1, dtype=np.float64)
-    return ranked[int(rng.choice(len(ranked), p=weights / weights.sum()))]
+def _few_siblings(drafts: Drafts, n: int, max_sibling_share: float) -> Drafts:
+    """At most `n`, in their order."""
+    families = _Families(max(1, math.ceil(max_sibling_share * n)))
+    admitted = (
+        (point, draft)
+        for point, draft in drafts.items()
+        if families.admit(draft.parent.key if draft.origin is not Origin.RANDOM else None)
+    )
+    return dict(itertools.islice(admitted, n))
 
 
-def _by_score(proposal: Proposal) -> tuple[float, CandidateKey]:
-    assert proposal.score is not None
-    return -proposal.score, proposal.applied.candidate.key
+class _Families:
+    """Lets at most `limit` candidates of each parent pass."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._admitted: Counter[CandidateKey] = Counter()
+
+    def admit(self, parent: CandidateKey | None) -> bool:
+        if parent is None:
+            return True
+        self._admitted[parent] += 1
+        return self._admitted[parent] <= self._limit
+
+
+def _places(scores: Scores) -> npt.NDArray[np.float64]:
+    """Place of each score, the best 0; equal ones in their order."""
+    places = np.empty(len(scores))
+    places[np.argsort(-scores, kind="stable")] = np.arange(len(scores))
+    return places

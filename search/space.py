@@ -3,21 +3,23 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from tunewright.core.types import AppliedCandidate, Candidate
+from tunewright.core.types import AppliedCandidate, Draft
 
 
 class DesignSpace(Protocol):
     """All schedules of one task that may be chosen.
 
-    Both methods apply the traces that they make, so what they return is legal and has features; illegal
-    draws are dropped, so that they may return fewer than `n`, and they may return the same program twice.
-    Deterministic: equal arguments give equal candidates in equal order.
+    Both methods apply traces, so what they return is legal and has features. They may return the same
+    program twice. Deterministic: equal arguments give equal candidates in equal order.
     """
 
     def sample(self, n: int, seed: int) -> list[AppliedCandidate]:
-        """At most `n` random candidates."""
+        """At most `n` random candidates: illegal draws are dropped."""
         ...
 
-    def mutate(self, parents: Sequence[Candidate], n: int, seed: int) -> list[AppliedCandidate]:
-        """At most `n` neighbours of one or more parents; draw i starts from parent i mod len(parents)."""
+    def realise(self, drafts: Sequence[Draft]) -> list[AppliedCandidate | None]:
+        """Each draft applied, or None where it is illegal.
+
+        The result may have other decisions than its draft: a block is computed at the nearest legal loop.
+        """
         ...

@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from tunewright.core.keys import digest
 from tunewright.core.types import (
     AppliedCandidate,
@@ -21,6 +24,18 @@ class CostModel(Protocol):
     def is_fitted(self) -> bool: ...
 
     def predict(self, features: Sequence[FloatArray]) -> Prediction: ...
+
+
+class DraftModel(Protocol):
+    """Scores of one task's decision vectors: cheap enough to be refit before every batch."""
+
+    def fit(self, vectors: FloatArray, labels: FloatArray) -> None:
+        """Learn anew from `vectors` (n, n_columns) with `labels` (n,) in [0, 1], higher is better."""
+        ...
+
+    def predict(self, vectors: FloatArray) -> npt.NDArray[np.float64]:
+        """Scores (n,) of `vectors` (n, n_columns)."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)

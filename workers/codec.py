@@ -10,6 +10,7 @@ from tunewright.core.types import (
     AppliedCandidate,
     Candidate,
     CandidateKey,
+    Draft,
     EvaluatorConfig,
     MachineInfo,
     Origin,
@@ -83,3 +84,14 @@ def applied_from_dict(fields: dict[str, Any], task_key: TaskKey) -> AppliedCandi
         features=features.astype(np.float32, copy=False),
         program_key=fields["program"],
     )
+
+
+def draft_to_dict(draft: Draft) -> Message:
+    """A draft without its parent."""
+    return {"decisions": draft.decisions, "origin": draft.origin}
+
+
+def draft_from_dict(fields: Message, parent: Candidate) -> Draft:
+    """Inverse of `draft_to_dict`."""
+    values = (tuple(value) if isinstance(value, list) else int(value) for value in fields["decisions"])
+    return Draft(parent, tuple(values), Origin(fields["origin"]))

@@ -7,10 +7,10 @@ from tunewright.core.tvm_adapter.kernel import build_kernel, replay, unscheduled
 from tunewright.core.tvm_adapter.space import TaskSpace
 from tunewright.core.tvm_adapter.target import machine_info
 from tunewright.core.tvm_adapter.traces import ReplayError
-from tunewright.core.types import FailureKind, Origin, TaskKey
+from tunewright.core.types import Candidate, FailureKind, Origin, TaskKey
 from tunewright.workers.candidate_job import HeldKernel, time_build
 from tunewright.workers.child import JobHandlers, describe, is_memory_error
-from tunewright.workers.codec import applied_to_dict, args_from_dict, target_from_dict
+from tunewright.workers.codec import applied_to_dict, args_from_dict, draft_from_dict, target_from_dict
 from tunewright.workers.frames import Channel, Message
 from tunewright.workers.inputs import InputSet, make_inputs
 from tunewright.workers.reference import save_outputs
@@ -68,15 +68,16 @@ def _reference(channel: Channel, payload: Message) -> None:
 
 
 def _expand(channel: Channel, payload: Message) -> None:
-    """Sample, mutate or apply candidates one by one, a message for each."""
-    task = payload["task"]
-    space = TaskSpace(task["mod_json"], target_from_dict(task["target"]), TaskKey(payload["task_key"]))
+    """Sample, realise or apply candidates one by one, a message for each."""
+    task, task_key = payload["task"], TaskKey(payload["task_key"])
+    space = TaskSpace(task["mod_json"], target_from_dict(task["target"]), task_key)
     for item in payload["items"]:
         match item["op"]:
             case "sample":
                 applied = space.sample(item["seed"])
-            case "mutate":
-                applied = space.mutate(payload["parents"][item["parent"]], item["seed"])
+            case "realise":
+                parent = Candidate(task_key, payload["parents"][item["parent"]], Origin.REPLAY)
+                applied = space.realise(draft_from_dict(item, parent))
             case _:
                 try:
                     applied = space.apply(item["trace"], Origin(item["origin"]))

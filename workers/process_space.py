@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tunewright.core.keys import digest
-from tunewright.core.types import AppliedCandidate, Candidate, FailureKind, TuningTask
-from tunewright.workers.codec import applied_from_dict, task_to_dict
+from tunewright.core.types import AppliedCandidate, Candidate, Draft, FailureKind, TuningTask
+from tunewright.workers.codec import applied_from_dict, draft_to_dict, task_to_dict
 from tunewright.workers.frames import Message
 from tunewright.workers.pool import Pool
 from tunewright.workers.streaming import PieceFailure, StreamSpec, stream
@@ -19,7 +19,7 @@ _MEMORY_BYTES = 4 << 30
 
 
 class ProcessSpace:
-    """Samples, mutates and applies candidates of one task on all CPUs of a pool.
+    """Samples, realises and applies candidates of one task on all CPUs of a pool.
 
     Deterministic: attempt i of a call depends on the call's arguments and i only.
     """
@@ -33,15 +33,15 @@ class ProcessSpace:
         items = [{"op": "sample", "seed": _attempt_seed(seed, i)} for i in range(n)]
         return [applied for applied in self._expand(items) if applied is not None]
 
-    def mutate(self, parents: Sequence[Candidate], n: int, seed: int) -> list[AppliedCandidate]:
-        """The legal ones of `n` mutations; attempt i starts from `parents[i % len(parents)]`."""
-        if not parents:
-            return []
+    def realise(self, drafts: Sequence[Draft]) -> list[AppliedCandidate | None]:
+        """Each draft applied, or None where it is illegal."""
+        parents = list(dict.fromkeys(draft.parent.trace_json for draft in drafts))
+        position = {trace: index for index, trace in enumerate(parents)}
         items = [
-            {"op": "mutate", "parent": i % len(parents), "seed": _attempt_seed(seed, i)} for i in range(n)
+            {"op": "realise", "parent": position[draft.parent.trace_json], **draft_to_dict(draft)}
+            for draft in drafts
         ]
-        traces = [parent.trace_json for parent in parents]
-        return [applied for applied in self._expand(items, traces) if applied is not None]
+        return self._expand(items, parents)
 
     def apply(self, candidates: Sequence[Candidate]) -> list[AppliedCandidate | None]:
         """Each candidate applied, or None where its trace does not apply; candidates keep their origin."""

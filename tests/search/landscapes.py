@@ -1,4 +1,4 @@
-"""Analytic design spaces: tile decisions as in a schedule, seconds from a formula, no TVM.
+"""Analytic design spaces: traces with TVM's instructions and decisions, seconds from a formula, no TVM.
 
 They stand in for a task and its measurer. The formulas have what makes real spaces hard: a few decisions
 that only pay together, cache and register cliffs, illegal regions, and traces that mean the same program.
@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from tunewright.core.keys import canonical_json, digest
 from tunewright.core.types import (
     AppliedCandidate,
     Candidate,
+    Draft,
     EvaluatorConfig,
     FailureKind,
     MachineInfo,
@@ -30,6 +32,7 @@ from tunewright.core.types import (
 
 N_CORES = 4
 LANES = 16
+MAX_INNERMOST = 64
 UNROLLS = (0, 16, 64, 512)
 MACHINE = MachineInfo("analytic", N_CORES, False, "performance", "none", "0", "0", "0")
 
@@ -42,12 +45,26 @@ class Decisions:
     unroll: int
 
     def to_json(self) -> str:
-        return canonical_json({"tiles": [list(tile) for tile in self.tiles], "unroll": self.unroll})
+        """A trace as TVM writes it: one SamplePerfectTile per axis, a SampleCategorical for the unrolling."""
+        instructions: list[object] = [["GetSBlock", [], ["main", "main"], ["b0"]]]
+        decisions: list[object] = []
+        for axis, tile in enumerate(self.tiles):
+            decisions.append([len(instructions), list(tile)])
+            factors = [f"v{axis}_{level}" for level in range(len(tile))]
+            instructions.append(["SamplePerfectTile", [f"l{axis}"], [len(tile), MAX_INNERMOST], factors])
+        decisions.append([len(instructions), UNROLLS.index(self.unroll)])
+        instructions.append(["SampleCategorical", [], [list(UNROLLS), [0.25] * 4], ["v"]])
+        instructions.append(["EnterPostproc", [], [], []])
+        return canonical_json([instructions, decisions])
 
     @classmethod
     def from_json(cls, text: str) -> "Decisions":
-        value = json.loads(text)
-        return cls(tuple(tuple(tile) for tile in value["tiles"]), value["unroll"])
+        return cls.from_values([value for _, value in json.loads(text)[1]])
+
+    @classmethod
+    def from_values(cls, values: Sequence[Any]) -> "Decisions":
+        *tiles, unroll = values
+        return cls(tuple(tuple(tile) for tile in tiles), UNROLLS[unroll])
 
 
 class TileLandscape:
@@ -82,15 +99,15 @@ class TileLandscape:
         rng = np.random.default_rng([seed, 1])
         return [self._apply(self._random(rng), Origin.RANDOM, None) for _ in range(n)]
 
-    def mutate(self, parents: Sequence[Candidate], n: int, seed: int) -> list[AppliedCandidate]:
-        rng = np.random.default_rng([seed, 2])
-        children = []
-        for index in range(n):
-            parent = parents[index % len(parents)]
-            child = self._neighbour(Decisions.from_json(parent.trace_json), rng)
-            if child is not None:
-                children.append(self._apply(child, Origin.MUTATION, parent))
-        return children
+    def realise(self, drafts: Sequence[Draft]) -> list[AppliedCandidate | None]:
+        return [
+            self._apply(
+                Decisions.from_values(draft.decisions),
+                draft.origin,
+                draft.parent if draft.origin is not Origin.RANDOM else None,
+            )
+            for draft in drafts
+        ]
 
     def measure(self, candidate: Candidate) -> MeasureResult:
         decisions = Decisions.from_json(candidate.trace_json)
@@ -143,25 +160,10 @@ class TileLandscape:
         for extent in self._extents:
             tile = [1] * self._n_levels
             for prime in _primes(extent):
-                tile[int(rng.integers(self._n_levels))] *= prime
+                level = int(rng.integers(self._n_levels))
+                tile[level if tile[level] * prime <= MAX_INNERMOST else 0] *= prime
             tiles.append(tuple(tile))
         return Decisions(tuple(tiles), UNROLLS[int(rng.integers(len(UNROLLS)))])
-
-    def _neighbour(self, decisions: Decisions, rng: np.random.Generator) -> Decisions | None:
-        """Move one prime factor to another level, or now and then change the unrolling."""
-        if rng.random() < 0.15:
-            return Decisions(decisions.tiles, UNROLLS[int(rng.integers(len(UNROLLS)))])
-        axis = int(rng.integers(len(decisions.tiles)))
-        tile = list(decisions.tiles[axis])
-        source, sink = (int(level) for level in rng.permutation(self._n_levels)[:2])
-        primes = _primes(tile[source])
-        if not primes:
-            return None
-        prime = primes[int(rng.integers(len(primes)))]
-        tile[source] //= prime
-        tile[sink] *= prime
-        tiles = (*decisions.tiles[:axis], tuple(tile), *decisions.tiles[axis + 1 :])
-        return Decisions(tiles, decisions.unroll)
 
 
 def gemm_landscape() -> TileLandscape:

@@ -81,6 +81,7 @@ def tune(
         parts = _partition(imported)
         with _make_measurer(cluster, imported.target) as measurer:
             finished = _tune(imported, parts, options, tuning_log, measurer, json_lines=json_lines)
+        typer.echo("Compiling the model tuned and untuned, and timing both ...", err=True)
         report = _compare(imported, parts, tuning_log, output)
     _show(finished, report, json_lines=json_lines)
 

@@ -8,6 +8,7 @@ from tunewright.scheduler.events import SessionFinished, TaskStatus, TimeSplit
 from tunewright.scheduler.model_bench import BenchReport
 
 _MAX_TASKS_SHOWN = 8
+_MIN_SHARE_SHOWN = 0.001
 
 
 def lines(finished: SessionFinished, report: BenchReport) -> Iterator[str]:
@@ -57,6 +58,8 @@ def _gains(finished: SessionFinished) -> Iterator[str]:
     yield f"Where the gain of {format_ms(total)} per run came from:"
     tasks = sorted(finished.status.tasks, key=lambda task: -gains[task.key])
     for task in tasks[:_MAX_TASKS_SHOWN]:
+        if gains[task.key] < _MIN_SHARE_SHOWN * total:
+            break
         before, after = format_ms(task.default_secs), format_ms(task.best_secs)
         yield f"  {gains[task.key] / total:6.1%}  {task.name}  {before} -> {after}  x{task.weight}"
     rest = sum(gains[task.key] for task in tasks[_MAX_TASKS_SHOWN:])

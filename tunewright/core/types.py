@@ -144,6 +144,22 @@ class AppliedCandidate:
     program_key: str
 
 
+DecisionValue = int | tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A point of the design space that nobody has applied: a candidate's sketch with other decisions.
+
+    `decisions`: one for each sampling instruction before the postprocessing, in their order; the factors of
+    a tile or a number. Of a RANDOM draft, the parent gives nothing but its sketch.
+    """
+
+    parent: Candidate
+    decisions: tuple[DecisionValue, ...]
+    origin: Origin
+
+
 @dataclass(frozen=True, slots=True)
 class EvaluatorConfig:
     """How a candidate is built, timed and limited.
@@ -229,6 +245,17 @@ class MeasureFailure:
 
 
 MeasureResult = MeasureSuccess | MeasureFailure
+
+
+def known_secs(result: MeasureResult) -> float:
+    """Seconds per call as far as known: a pruned candidate's from its one sample, infinite for a failure."""
+    match result:
+        case MeasureSuccess() as success:
+            return success.median_secs
+        case MeasureFailure(kind=FailureKind.PRUNED, run_secs=run_secs) if run_secs:
+            return float(np.median(run_secs))
+        case _:
+            return math.inf
 
 
 @dataclass(frozen=True, slots=True)

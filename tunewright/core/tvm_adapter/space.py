@@ -1,28 +1,43 @@
-"""A task's design space: TVM's schedule rules, postprocessors and mutators, driven per candidate.
+"""A task's design space: TVM's schedule rules and postprocessors, driven per candidate.
 
 TVM's "llvm" rule set is used on every CPU: its x86 int8 rules do not build or compute wrong numbers.
 """
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from tvm.s_tir import meta_schedule as ms
-from tvm.s_tir.meta_schedule import _ffi_api as ms_ffi
 from tvm.s_tir.schedule import Instruction, Schedule, Trace
 from tvm_ffi import structural_hash
 
 from tunewright.core.keys import digest
 from tunewright.core.tvm_adapter.canonical import load_module
 from tunewright.core.tvm_adapter.target import tvm_target
-from tunewright.core.tvm_adapter.traces import ReplayError, new_schedule, replay_trace, trace_to_json
-from tunewright.core.types import AppliedCandidate, Candidate, Origin, TargetSpec, TaskKey
+from tunewright.core.tvm_adapter.traces import (
+    ReplayError,
+    new_schedule,
+    replay_trace,
+    trace_to_json,
+    trace_to_plain,
+)
+from tunewright.core.types import (
+    AppliedCandidate,
+    Candidate,
+    DecisionValue,
+    Draft,
+    Origin,
+    TargetSpec,
+    TaskKey,
+)
 
 _SEED_LIMIT = 2**31 - 1  # TVM takes a positive 32-bit seed
+_REALISING_SEED = 1  # of no effect: every decision is given
 
 
 class TaskSpace:
-    """Samples, mutates and replays candidates of one task.
+    """Samples, realises and replays candidates of one task.
 
     Deterministic: equal arguments and seeds give equal candidates. Native code: use it only in a process
     that may die.
@@ -35,17 +50,13 @@ class TaskSpace:
             self._mod,
             target=tvm_target(target),
             space_generator="llvm",
-            search_strategy="evolutionary",  # initialises the mutators; its search is not used
             num_threads=1,
             rand_state=1,
         )
         spaces = self._context.generate_design_space()
         self._sketches = [space.trace.simplified(True) for space in spaces]
-        generator = self._context.space_generator
-        self._postprocs = list(generator.postprocs)
-        self._mutators = list(generator.mutator_probs.keys())
-        weights = np.array([float(p) for p in generator.mutator_probs.values()])
-        self._mutator_weights = weights / weights.sum()
+        self._structures = [_structure(trace_to_plain(sketch)[0]) for sketch in self._sketches]
+        self._postprocs = list(self._context.space_generator.postprocs)
         self._extractor = ms.feature_extractor.PerStoreFeature()
 
     def sample(self, seed: int) -> AppliedCandidate | None:
@@ -54,19 +65,17 @@ class TaskSpace:
         sketch = self._sketches[int(rng.integers(len(self._sketches)))]
         return self._apply_sketch(Trace(sketch.insts, {}), _tvm_seed(rng), Origin.RANDOM, parent=None)
 
-    def mutate(self, parent_trace_json: str, seed: int) -> AppliedCandidate | None:
-        """A neighbour of a recorded candidate, or None where no mutator applies or the result is illegal."""
-        rng = np.random.default_rng(seed)
-        trace = self._sketch_with_decisions(parent_trace_json)
+    def realise(self, draft: Draft) -> AppliedCandidate | None:
+        """The parent's sketch with the draft's decisions, or None where that is illegal.
+
+        TVM repairs what it can: the innermost factor of a tile with a wrong product, and a location that is
+        too deep.
+        """
+        trace = self._sketch_with_decisions(draft.parent.trace_json, draft.decisions)
         if trace is None:
             return None
-        order = rng.choice(len(self._mutators), len(self._mutators), replace=False, p=self._mutator_weights)
-        for index in order:
-            mutated = ms_ffi.MutatorApply(self._mutators[index], trace, _tvm_seed(rng))
-            if mutated is not None:
-                parent = Candidate(self._task_key, parent_trace_json, Origin.REPLAY)
-                return self._apply_sketch(mutated, _tvm_seed(rng), Origin.MUTATION, parent=parent)
-        return None
+        parent = draft.parent if draft.origin is not Origin.RANDOM else None
+        return self._apply_sketch(trace, _REALISING_SEED, draft.origin, parent=parent)
 
     def apply(self, trace_json: str, origin: Origin) -> AppliedCandidate:
         """Replay a recorded trace.
@@ -102,25 +111,37 @@ class TaskSpace:
             program_key=digest(str(structural_hash(schedule.mod)))[:16],
         )
 
-    def _sketch_with_decisions(self, trace_json: str) -> Trace | None:
-        """The sketch that a recorded trace was grown from, with that trace's decisions.
+    def _sketch_with_decisions(self, trace_json: str, decisions: Sequence[DecisionValue]) -> Trace | None:
+        """The sketch that a recorded trace was grown from, with other decisions.
 
         TVM can read a trace only by applying it (3-15 ms); its sketch has the same instructions in front,
-        so its decisions can simply be put back. None where no sketch has these instructions.
+        so decisions can simply be put there. None where no sketch has these instructions.
         """
-        instructions, decisions = json.loads(trace_json)
+        instructions, recorded = json.loads(trace_json)
         kinds = [instruction[0] for instruction in instructions]
-        if "EnterPostproc" in kinds:
-            kinds = kinds[: kinds.index("EnterPostproc")]
-        for sketch in self._sketches:
-            if [str(inst.kind.name) for inst in sketch.insts] == kinds:
-                rebuilt = [_with_annotation(*pair) for pair in zip(sketch.insts, instructions, strict=False)]
-                return Trace(rebuilt, {rebuilt[index]: decision for index, decision in decisions})
-        return None
+        end = kinds.index("EnterPostproc") if "EnterPostproc" in kinds else len(kinds)
+        taken = [index for index, _ in recorded if index < end]
+        structure = _structure(instructions[:end])
+        if structure not in self._structures or len(taken) != len(decisions):
+            return None
+        sketch = self._sketches[self._structures.index(structure)]
+        rebuilt = [_with_annotation(*pair) for pair in zip(sketch.insts, instructions, strict=False)]
+        values = [list(value) if isinstance(value, tuple) else value for value in decisions]
+        return Trace(rebuilt, {rebuilt[index]: value for index, value in zip(taken, values, strict=True)})
+
+
+def _structure(instructions: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    """What tells a sketch from another: all but the numbers in annotations, which may have been edited."""
+    return [
+        [kind, [value if isinstance(value, str) else None for value in inputs], *rest]
+        if kind == "Annotate"
+        else [kind, inputs, *rest]
+        for kind, inputs, *rest in instructions
+    ]
 
 
 def _with_annotation(instruction: Instruction, recorded: list[Any]) -> Instruction:
-    """The sketch's instruction, with the literal that a mutator may have put into an annotation."""
+    """The sketch's instruction, with the number that TVM's MutateParallel may have put into an annotation."""
     kind, inputs = recorded[0], recorded[1]
     if kind != "Annotate" or not isinstance(inputs[1], int) or instruction.inputs[1] == inputs[1]:
         return instruction

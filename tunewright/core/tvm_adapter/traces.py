@@ -6,6 +6,8 @@ from typing import Any
 import tvm
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import Trace
+from tvm.s_tir.schedule import _ffi_api as schedule_ffi
+from tvm_ffi import Array, Map
 
 from tunewright.core.errors import TunewrightError
 from tunewright.core.keys import canonical_json
@@ -22,7 +24,16 @@ def new_schedule(mod: tvm.IRModule, *, seed: int) -> Schedule:
 
 def trace_to_json(trace: Trace) -> str:
     """Canonical JSON of a trace, `[instructions, decisions]` as TVM's own database writes it."""
-    return canonical_json(_plain(trace.as_json()))
+    return canonical_json(trace_to_plain(trace))
+
+
+def trace_to_plain(trace: Trace) -> list[Any]:
+    """`[instructions, decisions]` as plain lists.
+
+    The same as `Trace.as_json`, whose own conversion leaves TVM's numbers and strings inside.
+    """
+    plain: list[Any] = _plain(schedule_ffi.TraceAsJSON(trace, False))
+    return plain
 
 
 def replay_trace(mod: tvm.IRModule, trace_json: str) -> Schedule:
@@ -46,16 +57,18 @@ def _plain(value: Any) -> Any:
         TypeError: a value has no JSON form.
     """
     match value:
-        case None | bool() | int() | float():
-            return value
         case str():
             return str(value)
+        case Array():
+            return [_plain(item) for item in value]
         case tvm.tirx.IntImm() | tvm.tirx.FloatImm():
             return value.value
-    if hasattr(value, "items"):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if hasattr(value, "__iter__"):
-        return [_plain(item) for item in value]
+        case None | bool() | int() | float():
+            return value
+        case Map():
+            return {str(key): _plain(item) for key, item in value.items()}
+        case tvm.tirx.IndexMap():
+            return str(tvm.ir.save_json(value))
     raise TypeError(f"a trace holds a {type(value).__name__}, which has no JSON form")
 
 
