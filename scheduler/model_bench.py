@@ -34,6 +34,8 @@ Array = npt.NDArray[Any]
 
 # Outputs agree within this, relative to each value, and to a tenth of it of the largest value.
 RELATIVE_TOLERANCE = 1e-3
+# Outputs are compared on all of them; the first one is timed.
+NUM_INPUT_SETS = 3
 _NUM_RESAMPLES = 2000
 
 
@@ -120,7 +122,7 @@ class ContestantProblem(TunewrightError):
 
 
 def bench_models(contestants: Sequence[Contestant], options: BenchOptions) -> BenchReport:
-    """Time the contestants against each other on the same random inputs.
+    """Time the contestants against each other on the same random inputs, and compare their outputs.
 
     Raises:
         ConfigError: there is no compiled model among them to tell the inputs, or too few CPUs.
@@ -291,7 +293,7 @@ def _write_inputs(
         raise ConfigError("a benchmark needs a compiled model: make one with tunewright compile MODEL -o DIR")
     inputs = read_manifest(bundle).inputs
     path = folder / "inputs.npz"
-    np.savez(path, *(make_input(spec, rng) for _, spec in inputs))
+    np.savez(path, *(make_input(spec, rng) for _ in range(NUM_INPUT_SETS) for _, spec in inputs))
     return {"inputs": str(path), "input_names": [name for name, _ in inputs]}
 
 
