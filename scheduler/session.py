@@ -50,7 +50,7 @@ _log = logging.getLogger(__name__)
 # Records of earlier sessions that the model starts from: the newest ones of the same CPU.
 _MAX_TRAINING_TRIALS = 8192
 # A refit costs 0.1-1 s: first when there is something to learn from, then when the data grew by a quarter.
-_MIN_TRIALS_TO_FIT = 32
+_MIN_TRIALS_TO_FIT = 16
 _REFIT_GROWTH = 1.25
 _RACE_SIZE = 3
 _RACE_ROUNDS = 7

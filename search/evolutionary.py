@@ -10,7 +10,6 @@ too, has its say.
 import itertools
 import math
 import random
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -20,19 +19,21 @@ import numpy.typing as npt
 from tunewright.core.types import (
     AppliedCandidate,
     Candidate,
-    CandidateKey,
     FailureKind,
     MeasureFailure,
     MeasureSuccess,
-    Origin,
     RecordedTrial,
     known_secs,
 )
 from tunewright.search.decisions import DecisionPoint, DecisionSpace
+from tunewright.search.diversity import diverse_drafts, diverse_proposals
 from tunewright.search.population import Drafts, EvolutionConfig, Scores, evolve, random_draft
 from tunewright.search.random import draw_new
 from tunewright.search.space import DesignSpace
 from tunewright.search.strategy import CostModel, DraftModel, Proposal, ProposalLedger
+
+# The draft model needs something to compare: before, candidates are random.
+_MIN_TRIALS_TO_DRAFT = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +45,9 @@ class EvolutionaryConfig:
     applied_per_trial: float = 2.0
     # Picked at random: the models only learn where they are wrong from trials that they did not choose.
     random_share: float = 0.06
-    # At most this share of a batch may have one parent: siblings differ in few decisions.
-    max_sibling_share: float = 0.25
-    # Drafts that compete again in the next batch, and applied candidates that wait for it (some 8 kB each).
+    # At most this share of a batch may descend from one parent: siblings differ in few decisions.
+    max_sibling_share: float = 0.15
+    # Drafts that compete again before the next batch, and applied candidates (some 8 kB each).
     max_survivors: int = 128
     max_pool: int = 64
 
@@ -56,10 +57,6 @@ class EvolutionaryConfig:
         for name in ("random_share", "max_sibling_share"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a share between 0 and 1")
-
-
-# The draft model needs something to compare: before, candidates are random.
-_MIN_TRIALS_TO_DRAFT = 8
 
 
 class EvolutionarySearch:
@@ -110,7 +107,6 @@ class EvolutionarySearch:
             batch = self._draft_and_verify(n) if self._can_draft() else self._sample_and_rank(n)
         for proposal in batch:
             self._ledger.propose(proposal.applied)
-        self._pool = {p: applied for p, applied in self._pool.items() if self._ledger.is_new(applied)}
         fresh = draw_new(self._space, self._ledger, n - len(batch))
         return batch + [Proposal(applied, score=None) for applied in fresh]
 
@@ -133,13 +129,13 @@ class EvolutionarySearch:
         self._fit_draft_model()
         parents = dict(sorted(self._measured.items(), key=lambda item: (self._secs[item[0]], item[1].key)))
         drafts = evolve(self._decisions, parents, self._survivors, self._draft_scores, rng, config.evolution)
-        drafts = {p: d for p, d in drafts.items() if p not in self._drafted and p not in self._secs}
-        self._survivors = dict(list(drafts.items())[: config.max_survivors])
+        drafts = {p: draft for p, draft in drafts.items() if p not in self._drafted and p not in self._secs}
+        self._survivors = dict(itertools.islice(drafts.items(), config.max_survivors))
         n_random = min(n, math.floor(config.random_share * n + rng.random()))
         wild = dict(random_draft(self._decisions, list(parents.items()), rng) for _ in range(n_random))
-        chosen = _few_siblings(
-            drafts, round(n * config.applied_per_trial) - n_random, config.max_sibling_share
-        )
+        n_chosen = round(n * config.applied_per_trial) - n_random
+        chosen = diverse_drafts(drafts, n_chosen, config.max_sibling_share)
+        self._pool = {p: applied for p, applied in self._pool.items() if self._ledger.is_new(applied)}
         self._pool |= self._realise(wild | chosen)
         ranked = self._rank(self._pool)
         self._pool = {point: proposal.applied for point, proposal in ranked[: config.max_pool]}
@@ -165,66 +161,26 @@ class EvolutionarySearch:
         return realised
 
     def _rank(self, pool: Mapping[DecisionPoint, AppliedCandidate]) -> list[tuple[DecisionPoint, Proposal]]:
-        """Best first, by the mean of the ranks that both models give: neither knows all that the other does."""
-        candidates = list(pool.values())
-        draft_scores = self._draft_scores(list(pool))
-        places = _places(draft_scores)
+        """Best first, by the mean of the places that both models give: each knows what the other does not."""
+        points, candidates = list(pool), list(pool.values())
+        places = _places(self._draft_scores(points))
         scores: Sequence[float | None] = [None] * len(candidates)
         if self._model.is_fitted and candidates:
             predicted = self._model.predict([applied.features for applied in candidates]).score
             scores = predicted.tolist()
             places = places + _places(predicted)
-        order = np.argsort(places, kind="stable")
-        points = list(pool)
-        return [(points[index], Proposal(candidates[index], scores[index])) for index in order]
+        return [
+            (points[index], Proposal(candidates[index], scores[index]))
+            for index in np.argsort(places, kind="stable")
+        ]
 
     def _pick(self, ranked: Sequence[tuple[DecisionPoint, Proposal]], wild: Drafts, n: int) -> list[Proposal]:
         """The batch: the best under the rules of diversity, the random ones, then whatever is best."""
         lottery = [proposal for point, proposal in ranked if point in wild]
         rest = [proposal for point, proposal in ranked if point not in wild]
-        batch = _diverse(rest, n - len(lottery), self._config.max_sibling_share) + lottery
+        batch = diverse_proposals(rest, n - len(lottery), self._config.max_sibling_share) + lottery
         chosen = {id(proposal) for proposal in batch}
         return batch + [p for p in rest if id(p) not in chosen][: n - len(batch)]
-
-
-def _diverse(ranked: Sequence[Proposal], n: int, max_sibling_share: float) -> list[Proposal]:
-    """At most `n`, best first: few siblings, and one of those that the cost model cannot tell apart."""
-    families = _Families(max(1, math.ceil(max_sibling_share * n)))
-    seen_features: set[bytes] = set()
-    batch: list[Proposal] = []
-    for proposal in ranked:
-        if len(batch) == n:
-            break
-        features = proposal.applied.features.tobytes()
-        if features not in seen_features and families.admit(proposal.applied.candidate.parent_key):
-            seen_features.add(features)
-            batch.append(proposal)
-    return batch
-
-
-def _few_siblings(drafts: Drafts, n: int, max_sibling_share: float) -> Drafts:
-    """At most `n`, in their order."""
-    families = _Families(max(1, math.ceil(max_sibling_share * n)))
-    admitted = (
-        (point, draft)
-        for point, draft in drafts.items()
-        if families.admit(draft.parent.key if draft.origin is not Origin.RANDOM else None)
-    )
-    return dict(itertools.islice(admitted, n))
-
-
-class _Families:
-    """Lets at most `limit` candidates of each parent pass."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._admitted: Counter[CandidateKey] = Counter()
-
-    def admit(self, parent: CandidateKey | None) -> bool:
-        if parent is None:
-            return True
-        self._admitted[parent] += 1
-        return self._admitted[parent] <= self._limit
 
 
 def _places(scores: Scores) -> npt.NDArray[np.float64]:

@@ -1,5 +1,7 @@
 """Scheduled kernels compute what NumPy computes, whatever their schedule."""
 
+import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,15 @@ from tunewright.core.tvm_adapter.kernel import (  # noqa: E402
 from tunewright.core.tvm_adapter.space import TaskSpace  # noqa: E402
 from tunewright.core.tvm_adapter.target import host_target  # noqa: E402
 from tunewright.core.tvm_adapter.traces import ReplayError  # noqa: E402
-from tunewright.core.types import Origin, TaskKey, TuningTask, Workload  # noqa: E402
+from tunewright.core.types import (  # noqa: E402
+    Candidate,
+    DecisionValue,
+    Draft,
+    Origin,
+    TaskKey,
+    TuningTask,
+    Workload,
+)
 
 TARGET = host_target(1)
 
@@ -59,15 +69,16 @@ def test_fixed_schedules_are_right(name: str, schedule: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["matmul_relu", "conv2d_bias"])
-def test_sampled_and_mutated_candidates_are_right(name: str) -> None:
+def test_sampled_and_drafted_candidates_are_right(name: str) -> None:
     kernel = kernels.ALL[name]()
     workload = canonical_workload(kernel.func, name=name)
     inputs, key = make_inputs(workload, seed=2), TuningTask(workload, TARGET).key
     space = TaskSpace(workload.mod_json, TARGET, key)
     sampled = [applied for seed in range(3) if (applied := space.sample(seed)) is not None]
-    mutated = [m for a in sampled if (m := space.mutate(a.candidate.trace_json, 5)) is not None]
-    assert sampled and mutated
-    for applied in sampled + mutated:
+    drafts = [draft_of(applied.candidate, widen_innermost) for applied in sampled]
+    drafted = [applied for draft in drafts if (applied := space.realise(draft)) is not None]
+    assert sampled and drafted
+    for applied in sampled + drafted:
         outputs, _ = run(replay(workload.mod_json, applied.candidate.trace_json), inputs)
         np.testing.assert_allclose(outputs[0], kernel.truth(inputs)[0], rtol=1e-4, atol=1e-4)
 
@@ -128,31 +139,81 @@ def test_space_is_deterministic_and_replays_to_itself() -> None:
     first, second = one.sample(7), other.sample(7)
     assert first is not None and second is not None
     assert first.candidate == second.candidate
-    mutants = [space.mutate(first.candidate.trace_json, 3) for space in (one, other)]
-    assert mutants[0] is not None and mutants[1] is not None
-    assert mutants[0].candidate == mutants[1].candidate
-    assert mutants[0].candidate.parent_key == first.candidate.key
     again = one.apply(first.candidate.trace_json, Origin.REPLAY)
     assert again.program_key == first.program_key
     np.testing.assert_array_equal(again.features, first.features)
     assert first.features.shape[1] == 164 and np.isfinite(first.features).all()
 
 
-def test_mutation_of_an_annotation_survives_as_a_parent() -> None:
-    """MutateParallel edits an instruction, not a decision: the rebuilt parent must keep the edit."""
-    workload = canonical_workload(kernels.matmul_relu(m=512, n=512).func, name="mm")
+def decisions_of(trace_json: str) -> tuple[DecisionValue, ...]:
+    """What was decided before the postprocessing."""
+    instructions, decisions = json.loads(trace_json)
+    end = [instruction[0] for instruction in instructions].index("EnterPostproc")
+    return tuple(tuple(v) if isinstance(v, list) else v for index, v in decisions if index < end)
+
+
+def draft_of(parent: Candidate, change: Callable[[DecisionValue], DecisionValue]) -> Draft:
+    values = tuple(change(value) for value in decisions_of(parent.trace_json))
+    return Draft(parent, values, Origin.MUTATION)
+
+
+def widen_innermost(value: DecisionValue) -> DecisionValue:
+    """A tile with the outermost factor moved to the innermost level."""
+    return (1, *value[1:-1], value[-1] * value[0]) if isinstance(value, tuple) else value
+
+
+@pytest.mark.parametrize("name", ["matmul_relu", "conv2d_bias", "softmax"])
+def test_a_drafts_decisions_are_taken_in_its_parents_sketch(name: str) -> None:
+    """Also where two sketches differ in one loop only: realised unchanged, every sample gives itself."""
+    workload = canonical_workload(kernels.ALL[name]().func, name=name)
     space = TaskSpace(workload.mod_json, host_target(4), TaskKey("t"))
+    sampled = [applied for seed in range(12) if (applied := space.sample(seed)) is not None]
+    for applied in sampled:
+        same = space.realise(draft_of(applied.candidate, lambda value: value))
+        assert same is not None
+        assert same.candidate == applied.candidate and same.program_key == applied.program_key
+        assert same.candidate.parent_key == applied.candidate.key
+        wide = draft_of(applied.candidate, widen_innermost)
+        changed = space.realise(wide)
+        if changed is not None:
+            tiles, wanted = (
+                [value for value in values if isinstance(value, tuple)]
+                for values in (decisions_of(changed.candidate.trace_json), wide.decisions)
+            )
+            assert tiles == wanted
+
+
+def test_a_random_draft_has_no_parent() -> None:
+    workload = canonical_workload(kernels.matmul_relu().func, name="mm")
+    space = TaskSpace(workload.mod_json, TARGET, TaskKey("t"))
     parent = space.sample(1)
     assert parent is not None
-    edited = parent.candidate.trace_json.replace(
-        '["Annotate",["b1",64],["meta_schedule.parallel"],[]]',
-        '["Annotate",["b1",8],["meta_schedule.parallel"],[]]',
-    )
-    assert edited != parent.candidate.trace_json
-    children = [space.mutate(edited, seed) for seed in range(12)]
-    kept = [
-        c
-        for c in children
-        if c is not None and '["b1",8],["meta_schedule.parallel"]' in c.candidate.trace_json
-    ]
-    assert kept
+    draft = Draft(parent.candidate, decisions_of(parent.candidate.trace_json), Origin.RANDOM)
+    realised = space.realise(draft)
+    assert realised is not None
+    assert realised.candidate.parent_key is None and realised.candidate.origin is Origin.RANDOM
+
+
+def test_a_draft_of_another_sketch_is_refused() -> None:
+    workload = canonical_workload(kernels.matmul_relu().func, name="mm")
+    space = TaskSpace(workload.mod_json, TARGET, TaskKey("t"))
+    parent = space.sample(1)
+    assert parent is not None
+    decisions = decisions_of(parent.candidate.trace_json)
+    foreign = Candidate(TaskKey("t"), default_trace(workload.mod_json, TARGET), Origin.SEED)
+    assert space.realise(Draft(foreign, decisions, Origin.MUTATION)) is None
+    assert space.realise(Draft(parent.candidate, decisions[1:], Origin.MUTATION)) is None
+
+
+def test_an_edited_annotation_survives_in_the_children() -> None:
+    """TVM's MutateParallel edits an instruction, not a decision: a trace from elsewhere may be edited."""
+    workload = canonical_workload(kernels.matmul_relu(m=512, n=512).func, name="mm")
+    space = TaskSpace(workload.mod_json, host_target(4), TaskKey("t"))
+    sampled = space.sample(1)
+    assert sampled is not None
+    before, after = (f'["Annotate",["b1",{n}],["meta_schedule.parallel"],[]]' for n in (64, 8))
+    edited = sampled.candidate.trace_json.replace(before, after)
+    assert edited != sampled.candidate.trace_json
+    parent = Candidate(TaskKey("t"), edited, Origin.REPLAY)
+    child = space.realise(Draft(parent, decisions_of(edited), Origin.MUTATION))
+    assert child is not None and after in child.candidate.trace_json

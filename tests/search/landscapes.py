@@ -93,7 +93,7 @@ class TileLandscape:
         self._best_registers = best_registers
         self._cache_bytes = cache_bytes
         self._max_body = max_body
-        self.num_applied = 0
+        self.applied: list[AppliedCandidate] = []
 
     def sample(self, n: int, seed: int) -> list[AppliedCandidate]:
         rng = np.random.default_rng([seed, 1])
@@ -133,15 +133,20 @@ class TileLandscape:
         return math.prod(self._extents) / 1e11 / efficiency
 
     def _apply(self, decisions: Decisions, origin: Origin, parent: Candidate | None) -> AppliedCandidate:
-        self.num_applied += 1
         key = parent.key if parent else None
         # Unrolling a body of one statement changes nothing: two traces, one program.
         effective_unroll = decisions.unroll if _body(decisions) > 1 else 0
-        return AppliedCandidate(
+        applied = AppliedCandidate(
             candidate=Candidate(self.task_key, decisions.to_json(), origin, key),
             features=self._features(decisions),
             program_key=digest(repr(decisions.tiles), str(effective_unroll))[:16],
         )
+        self.applied.append(applied)
+        return applied
+
+    @property
+    def num_applied(self) -> int:
+        return len(self.applied)
 
     def _features(self, decisions: Decisions) -> np.ndarray:
         """What per-store features tell too: factors, extents of the inner loops, unrolling."""

@@ -1,20 +1,18 @@
+import dataclasses
 import statistics
 from collections import Counter
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
-from tests.search.landscapes import (
-    TileLandscape,
-    conv_landscape,
-    gemm_landscape,
-    measure_all,
-)
+from tests.search.landscapes import TileLandscape, conv_landscape, gemm_landscape, measure_all
 from tests.search.test_strategy import fitted_model
-from tunewright.core.types import MeasureFailure, MeasureSuccess, Origin, RecordedTrial
+from tunewright.core.types import FailureKind, MeasureFailure, MeasureSuccess, Origin, RecordedTrial
 from tunewright.cost_model import make_training_set
+from tunewright.cost_model.draft_model import DraftTrees
 from tunewright.cost_model.xgboost_model import XGBoostCostModel
-from tunewright.search import EvolutionaryConfig, EvolutionarySearch, RandomSearch, SearchStrategy
+from tunewright.search import EvolutionaryConfig, EvolutionarySearch, Proposal, RandomSearch, SearchStrategy
 
 
 def best_secs(trials: list[RecordedTrial]) -> float:
@@ -22,45 +20,61 @@ def best_secs(trials: list[RecordedTrial]) -> float:
 
 
 def run_session(
-    landscape: TileLandscape, strategy: SearchStrategy, model: XGBoostCostModel, n_trials: int
+    landscape: TileLandscape, strategy: SearchStrategy, model: XGBoostCostModel | None, n_trials: int
 ) -> list[RecordedTrial]:
     trials: list[RecordedTrial] = []
     while len(trials) < n_trials:
         batch = measure_all(landscape, [p.applied for p in strategy.ask(16)], first_index=len(trials))
         strategy.tell(batch)
         trials += batch
-        model.fit(make_training_set(trials))
+        if model is not None:
+            model.fit(make_training_set(trials))
     return trials
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("make_landscape", [gemm_landscape, conv_landscape])
-def test_beats_random_at_equal_trials(make_landscape: Callable[[], TileLandscape]) -> None:
+@pytest.mark.parametrize("learns_features", [True, False], ids=["both models", "draft model alone"])
+@pytest.mark.parametrize(
+    # Measured with three other sets of ten seeds: medians 0.76-0.89 and 0.46-0.58, 9 or 10 wins of 10.
+    ("make_landscape", "max_ratio"),
+    [(gemm_landscape, 0.93), (conv_landscape, 0.8)],
+)
+def test_beats_random_at_equal_trials(
+    make_landscape: Callable[[], TileLandscape], max_ratio: float, learns_features: bool
+) -> None:
     random_best, evolved_best = [], []
     for seed in range(10):
         landscape, model = make_landscape(), XGBoostCostModel(seed=seed, num_threads=1)
-        evolved = EvolutionarySearch(landscape, model, seed=seed)
-        evolved_best.append(best_secs(run_session(landscape, evolved, model, 64)))
+        evolved = EvolutionarySearch(landscape, model, DraftTrees(seed=seed), seed=seed)
+        trials = run_session(landscape, evolved, model if learns_features else None, 64)
+        evolved_best.append(best_secs(trials))
         baseline = RandomSearch(landscape, seed=seed)
         batch = measure_all(landscape, [p.applied for p in baseline.ask(64)], first_index=0)
         random_best.append(best_secs(batch))
-    assert statistics.median(evolved_best) < 0.9 * statistics.median(random_best)
+
+    assert statistics.median(evolved_best) < max_ratio * statistics.median(random_best)
     assert sum(e < r for e, r in zip(evolved_best, random_best, strict=True)) >= 8
 
 
-def told_strategy(landscape: TileLandscape, config: EvolutionaryConfig) -> EvolutionarySearch:
-    strategy = EvolutionarySearch(landscape, fitted_model(landscape), seed=1, config=config)
-    strategy.tell(measure_all(landscape, landscape.sample(48, seed=12345), first_index=0))
+def told_strategy(
+    landscape: TileLandscape, config: EvolutionaryConfig | None = None, *, n_told: int = 48
+) -> EvolutionarySearch:
+    strategy = EvolutionarySearch(
+        landscape, fitted_model(landscape), DraftTrees(seed=1), seed=1, config=config
+    )
+    strategy.tell(measure_all(landscape, landscape.sample(n_told, seed=12345), first_index=0))
     return strategy
 
 
-def failing_share(
-    landscape: TileLandscape, training: list[RecordedTrial], told: list[RecordedTrial]
-) -> float:
-    """Share of failures among 64 proposals guided by a model of the `training` trials."""
-    model = XGBoostCostModel(seed=0, num_threads=1)
-    model.fit(make_training_set(training))
-    strategy = EvolutionarySearch(landscape, model, seed=1)
+def measured_secs(landscape: TileLandscape, batch: list[Proposal]) -> list[float]:
+    results = [landscape.measure(proposal.applied.candidate) for proposal in batch]
+    return [result.median_secs for result in results if isinstance(result, MeasureSuccess)]
+
+
+def failing_share(landscape: TileLandscape, told: list[RecordedTrial]) -> float:
+    """Share of failures among 64 proposals after `told`, by the draft model alone."""
+    unfitted = XGBoostCostModel(seed=0, num_threads=1)
+    strategy = EvolutionarySearch(landscape, unfitted, DraftTrees(seed=1), seed=1)
     strategy.tell(told)
     results = [landscape.measure(p.applied.candidate) for _ in range(2) for p in strategy.ask(32)]
     return sum(isinstance(result, MeasureFailure) for result in results) / len(results)
@@ -69,22 +83,59 @@ def failing_share(
 def test_failures_teach_it_what_to_avoid() -> None:
     landscape = conv_landscape()
     shares = []
-    for seed in range(3):
+    for seed in range(4):
         told = measure_all(landscape, landscape.sample(96, seed=seed), first_index=0)
         successes = [trial for trial in told if isinstance(trial.record.result, MeasureSuccess)]
         assert len(successes) < len(told)
-        shares.append((failing_share(landscape, told, told), failing_share(landscape, successes, told)))
+        shares.append((failing_share(landscape, told), failing_share(landscape, successes)))
     with_failures, without = (statistics.mean(side) for side in zip(*shares, strict=True))
+
     assert with_failures < 0.6 * without
 
 
-def test_applies_a_few_candidates_for_each_trial() -> None:
+def test_one_batch_of_trials_is_enough_to_draft_without_the_cost_model() -> None:
     landscape = gemm_landscape()
-    config = EvolutionaryConfig(candidates_per_trial=5)
-    strategy = told_strategy(landscape, config)
+    unfitted = XGBoostCostModel(seed=0, num_threads=1)
+    strategy = EvolutionarySearch(landscape, unfitted, DraftTrees(seed=0), seed=0)
+    first = strategy.ask(16)
+    assert {p.applied.candidate.origin for p in first} == {Origin.RANDOM}
+    strategy.tell(measure_all(landscape, [p.applied for p in first], first_index=0))
+    second = strategy.ask(16)
+    origins = Counter(p.applied.candidate.origin for p in second)
+    assert origins[Origin.MUTATION] + origins[Origin.CROSSOVER] >= 8
+    assert {p.score for p in second} == {None}
+    assert statistics.median(measured_secs(landscape, second)) < statistics.median(
+        measured_secs(landscape, first)
+    )
+
+
+def test_without_trials_the_cost_model_of_other_tasks_chooses() -> None:
+    landscape = gemm_landscape()
+    guided = EvolutionarySearch(landscape, fitted_model(landscape), DraftTrees(seed=0), seed=0).ask(16)
+    assert {p.applied.candidate.origin for p in guided} == {Origin.RANDOM}
+    scores = [p.score for p in guided if p.score is not None]
+    assert len(scores) == 16 and scores == sorted(scores, reverse=True)
+
+
+def test_applies_no_more_than_it_may() -> None:
+    landscape = gemm_landscape()
+    strategy = told_strategy(landscape, EvolutionaryConfig(applied_per_trial=2.0))
     before = landscape.num_applied
     assert len(strategy.ask(16)) == 16
-    assert landscape.num_applied - before <= 5 * 16
+    assert landscape.num_applied - before <= 2 * 16
+
+
+def test_what_was_applied_in_vain_waits_for_later_batches() -> None:
+    landscape = gemm_landscape()
+    strategy = told_strategy(landscape, EvolutionaryConfig(random_share=0.0))
+    applied_earlier: set[str] = set()
+    num_waited = 0
+    for index in range(6):
+        batch = strategy.ask(8)
+        num_waited += sum(p.applied.candidate.key in applied_earlier for p in batch)
+        applied_earlier |= {applied.candidate.key for applied in landscape.applied}
+        strategy.tell(measure_all(landscape, [p.applied for p in batch], first_index=100 + 8 * index))
+    assert num_waited > 0
 
 
 def test_a_batch_is_not_one_family() -> None:
@@ -95,43 +146,67 @@ def test_a_batch_is_not_one_family() -> None:
     assert len({p.applied.features.tobytes() for p in batch}) == 16
 
 
-def test_the_random_share_ignores_the_scores() -> None:
-    greedy = told_strategy(gemm_landscape(), EvolutionaryConfig(random_share=0.0)).ask(16)
-    lottery = told_strategy(gemm_landscape(), EvolutionaryConfig(random_share=1.0, fresh_share=1.0)).ask(16)
+def test_the_random_share_ignores_the_models() -> None:
+    landscape = gemm_landscape()
+    greedy = told_strategy(landscape, EvolutionaryConfig(random_share=0.0)).ask(16)
+    lottery = told_strategy(landscape, EvolutionaryConfig(random_share=1.0)).ask(16)
     assert {p.applied.candidate.origin for p in lottery} == {Origin.RANDOM}
-    scores = [p.score for p in greedy if p.score is not None]
-    assert scores == sorted(scores, reverse=True)
-    assert statistics.mean(p.score or 0.0 for p in lottery) < 0.5 * statistics.mean(scores)
+    assert all(p.applied.candidate.parent_key is None for p in lottery)
+    scores = [statistics.mean(p.score or 0.0 for p in batch) for batch in (lottery, greedy)]
+    assert scores[0] < 0.6 * scores[1]
 
 
-def test_mutates_the_best_measured_also_without_a_pool() -> None:
+def test_pruned_trials_count_as_slow_and_lost_workers_as_nothing() -> None:
+    """The draft model learns the same of a pruned trial as of one timed in full, of a lost worker nothing."""
     landscape = gemm_landscape()
-    applied = landscape.sample(200, seed=5)
-    results = [(landscape.measure(a.candidate), a) for a in applied]
-    (_, champion) = min(
-        ((r.median_secs, a) for r, a in results if isinstance(r, MeasureSuccess)), key=lambda pair: pair[0]
+    trials = measure_all(landscape, landscape.sample(32, seed=3), first_index=0)
+    limit = statistics.median(trial.record.best_secs for trial in trials if trial.record.best_secs)
+    as_pruned, as_lost = (
+        [_failed(trial, kind) if (trial.record.best_secs or 0) > limit else trial for trial in trials]
+        for kind in (FailureKind.PRUNED, FailureKind.WORKER_LOST)
     )
-    config = EvolutionaryConfig(num_elites=1, num_generations=1, fresh_share=0.0, max_sibling_share=1.0)
-    strategy = EvolutionarySearch(landscape, fitted_model(landscape), seed=1, config=config)
-    strategy.tell(measure_all(landscape, applied, first_index=0))
-    parents = {p.applied.candidate.parent_key for p in strategy.ask(8)}
-    assert parents == {champion.candidate.key}
+    labels = []
+    for told in (trials, as_pruned, as_lost):
+        draft_model = SpyTrees(seed=0)
+        unfitted = XGBoostCostModel(seed=0, num_threads=1)
+        strategy = EvolutionarySearch(landscape, unfitted, draft_model, seed=0)
+        strategy.tell(told)
+        strategy.ask(4)
+        labels.append(draft_model.labels)
+    np.testing.assert_array_equal(labels[0], labels[1])
+    slow = [trial for trial in trials if (trial.record.best_secs or 0.0) > limit]
+    assert len(labels[2]) == len(trials) - len(slow) < len(labels[0])
 
 
-def test_a_second_batch_also_offers_runners_up_of_the_first() -> None:
+class SpyTrees(DraftTrees):
+    labels = np.empty(0, dtype=np.float32)
+
+    def fit(self, vectors: np.ndarray, labels: np.ndarray) -> None:
+        self.labels = labels
+        super().fit(vectors, labels)
+
+
+def _failed(trial: RecordedTrial, kind: FailureKind) -> RecordedTrial:
+    secs = trial.record.best_secs
+    run_secs = (secs,) if kind is FailureKind.PRUNED and secs else ()
+    result = MeasureFailure(kind, "slow", 0.1, run_secs=run_secs)
+    return dataclasses.replace(trial, record=dataclasses.replace(trial.record, result=result))
+
+
+def test_candidates_that_are_no_points_are_still_never_proposed_again() -> None:
+    """A trace of an unknown form cannot be a parent; it counts as told all the same."""
     landscape = gemm_landscape()
-    strategy = told_strategy(landscape, EvolutionaryConfig(random_share=0.0))
-    strategy.ask(8)
-    applied_before = {applied.candidate.key for applied in strategy.pool}
-    assert applied_before & {p.applied.candidate.key for p in strategy.ask(8)}
+    (trial, *others) = measure_all(landscape, landscape.sample(20, seed=3), first_index=0)
+    foreign = dataclasses.replace(trial.record.candidate, trace_json="[[],{}]")
+    record = dataclasses.replace(trial.record, candidate=foreign)
+    unfitted = XGBoostCostModel(seed=0, num_threads=1)
+    strategy = EvolutionarySearch(landscape, unfitted, DraftTrees(seed=0), seed=0)
+    strategy.tell([dataclasses.replace(trial, record=record), *others])
+    assert len(strategy.ask(16)) == 16
 
 
-@pytest.mark.parametrize("field", ["candidates_per_trial", "num_generations", "num_elites", "max_pool"])
-def test_counts_must_be_positive(field: str) -> None:
-    with pytest.raises(ValueError, match=f"{field} is 0"):
-        EvolutionaryConfig(**{field: 0})
-
-
-def test_shares_are_shares() -> None:
+def test_settings_out_of_range_are_refused() -> None:
+    with pytest.raises(ValueError, match="applied_per_trial is 0"):
+        EvolutionaryConfig(applied_per_trial=0.5)
     with pytest.raises(ValueError, match="random_share is 5"):
         EvolutionaryConfig(random_share=5)

@@ -12,6 +12,7 @@ from tests.search.landscapes import (
 )
 from tunewright.core.types import CandidateKey, MeasureFailure, RecordedTrial
 from tunewright.cost_model import make_training_set
+from tunewright.cost_model.draft_model import DraftTrees
 from tunewright.cost_model.xgboost_model import XGBoostCostModel
 from tunewright.search import DesignSpace, EvolutionarySearch, Proposal, RandomSearch, SearchStrategy
 
@@ -30,11 +31,13 @@ def make_random(space: DesignSpace, seed: int) -> SearchStrategy:
 
 
 def make_unfitted(space: DesignSpace, seed: int) -> SearchStrategy:
-    return EvolutionarySearch(space, XGBoostCostModel(seed=0, num_threads=1), seed=seed)
+    return EvolutionarySearch(
+        space, XGBoostCostModel(seed=0, num_threads=1), DraftTrees(seed=seed), seed=seed
+    )
 
 
 def make_fitted(space: DesignSpace, seed: int) -> SearchStrategy:
-    return EvolutionarySearch(space, fitted_model(gemm_landscape()), seed=seed)
+    return EvolutionarySearch(space, fitted_model(gemm_landscape()), DraftTrees(seed=seed), seed=seed)
 
 
 @pytest.fixture(params=[make_random, make_unfitted, make_fitted], ids=["random", "unfitted", "fitted"])

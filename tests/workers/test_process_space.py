@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.workers.workloads import matmul_task
-from tunewright.core.types import AppliedCandidate, Candidate, FailureKind, Origin
+from tunewright.core.types import AppliedCandidate, Candidate, DecisionValue, Draft, FailureKind, Origin
 from tunewright.workers import Pool, ProcessSpace, ReplayFailure, replay_all
 
 pytestmark = [pytest.mark.tvm, pytest.mark.slow]
@@ -28,17 +28,42 @@ def _content(applied: list[AppliedCandidate]) -> list[tuple[object, ...]]:
     ]
 
 
+def _decisions(candidate: Candidate) -> tuple[DecisionValue, ...]:
+    instructions, decisions = json.loads(candidate.trace_json)
+    end = [instruction[0] for instruction in instructions].index("EnterPostproc")
+    return tuple(tuple(v) if isinstance(v, list) else v for index, v in decisions if index < end)
+
+
+def _with_other_unrolling(parent: Candidate) -> Draft:
+    """The last decision of a matmul is one of four unrollings."""
+    *tiles, unrolling = _decisions(parent)
+    assert isinstance(unrolling, int)
+    return Draft(parent, (*tiles, (unrolling + 1) % 4), Origin.MUTATION)
+
+
 def test_equal_for_one_and_three_children(pools: tuple[Pool, Pool]) -> None:
     task = matmul_task(32)
     one, three = (ProcessSpace(task, pool) for pool in pools)
     sampled = one.sample(10, seed=5)
     assert _content(sampled) == _content(three.sample(10, seed=5))
     assert _content(sampled) != _content(one.sample(10, seed=6))
-    parents = [applied.candidate for applied in sampled[:3]]
-    mutated = three.mutate(parents, 7, seed=1)
-    assert _content(mutated) == _content(one.mutate(parents, 7, seed=1))
-    assert {applied.candidate.parent_key for applied in mutated} <= {parent.key for parent in parents}
-    assert mutated and all(applied.candidate.origin is Origin.MUTATION for applied in mutated)
+    drafts = [_with_other_unrolling(applied.candidate) for applied in sampled]
+    realised = [applied for applied in three.realise(drafts) if applied is not None]
+    assert _content(realised) == _content([a for a in one.realise(drafts) if a is not None])
+    assert {a.candidate.origin for a in realised} == {Origin.MUTATION}
+    assert len(realised) > len(sampled) / 2
+
+
+def test_realised_drafts_keep_their_order(pools: tuple[Pool, Pool]) -> None:
+    task = matmul_task(32)
+    space = ProcessSpace(task, pools[1])
+    drafts = [_with_other_unrolling(applied.candidate) for applied in space.sample(5, seed=7)]
+    refused = Draft(drafts[0].parent, (), Origin.CROSSOVER)
+    realised = space.realise([drafts[0], refused, *drafts[1:]])
+    assert realised[1] is None and len(realised) == len(drafts) + 1
+    for draft, applied in zip(drafts, [realised[0], *realised[2:]], strict=True):
+        assert applied is not None and applied.candidate.parent_key == draft.parent.key
+        assert _decisions(applied.candidate) == draft.decisions
 
 
 def test_applying_gives_the_program_that_was_sampled(pools: tuple[Pool, Pool]) -> None:
@@ -53,7 +78,7 @@ def test_applying_gives_the_program_that_was_sampled(pools: tuple[Pool, Pool]) -
         assert after.program_key == before.program_key
         assert np.array_equal(after.features, before.features)
         assert after.features.dtype == np.float32 and not after.features.flags.writeable
-    assert space.mutate([], 4, seed=1) == space.sample(0, seed=1) == []
+    assert space.realise([]) == space.sample(0, seed=1) == []
 
 
 def test_replay_all_tells_why_a_trace_does_not_apply(pools: tuple[Pool, Pool]) -> None:

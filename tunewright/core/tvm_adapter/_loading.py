@@ -20,8 +20,9 @@ class _HiddenTorch:
 
 
 def load_tvm() -> None:
-    """Import `tvm` once; later calls return at once."""
+    """Import `tvm` once; later calls return at once, and where somebody was faster, torch stays visible."""
     if "tvm" in sys.modules:
+        _stub_tensor_intrin()
         return
     hidden = _HiddenTorch()
     sys.meta_path.insert(0, hidden)

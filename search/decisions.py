@@ -1,0 +1,303 @@
+"""Schedules as points: the sampled decisions of a trace, without TVM.
+
+Applying a trace costs 4-40 ms, changing its decisions some 20 us. A search that drafts thousands of points
+here and applies only the promising ones follows Pruner (Qiao et al., ASPLOS 2025).
+"""
+
+import json
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from tunewright.core.keys import canonical_json
+from tunewright.core.types import DecisionValue, FloatArray
+
+# Single moves cannot leave a bad tile whose every neighbour is bad too.
+_REDRAWN_SHARE = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """`extent` split into `num_levels` factors, outermost first, the innermost at most `max_innermost`."""
+
+    extent: int
+    num_levels: int
+    max_innermost: int
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The index of one of `num_choices` values."""
+
+    num_choices: int
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """The loop that a block is computed at. Which are legal depends on the other decisions: TVM takes the
+    nearest one outside, so any that another point has will do."""
+
+
+Hole = Tile | Choice | Location
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sketch:
+    """A structure with holes, in the order of its instructions; the same object for all of its points.
+
+    `columns`: slice of each hole in the flattened decisions. `sums`: float32 (n_flat, n_sums) of 0 and 1,
+    which sums of the flattened logarithms are features.
+    """
+
+    index: int
+    holes: tuple[Hole, ...]
+    columns: tuple[slice, ...]
+    sums: FloatArray = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionPoint:
+    """One value for each hole: the factors of a tile, or a number."""
+
+    sketch: Sketch
+    decisions: tuple[DecisionValue, ...]
+
+
+class DecisionSpace:
+    """What the traces seen so far tell of a task's design space: its sketches, and where blocks may go."""
+
+    def __init__(self) -> None:
+        self._sketches: dict[str, Sketch] = {}
+        self._locations: dict[tuple[int, int], list[int]] = {}
+        self._free: dict[int, tuple[list[int], list[int]]] = {}
+
+    def learn(self, trace_json: str) -> DecisionPoint | None:
+        """The point of a trace; None where the text is no trace, or has decisions of an unknown kind."""
+        try:
+            signature, holes, values = _parse(trace_json)
+        except (ValueError, TypeError, IndexError, KeyError):
+            return None
+        sketch = self._sketches.get(signature)
+        if sketch is None:
+            sketch = self._sketches[signature] = _make_sketch(len(self._sketches), holes)
+        if sketch.holes != holes:
+            return None
+        for position, value in enumerate(values):
+            if isinstance(holes[position], Location) and isinstance(value, int):
+                self._add_location(sketch, position, value)
+        return DecisionPoint(sketch, values)
+
+    def _add_location(self, sketch: Sketch, position: int, location: int) -> None:
+        seen = self._locations.setdefault((sketch.index, position), [])
+        if location not in seen:
+            seen.append(location)
+            self._free.pop(sketch.index, None)
+
+    def vectors(self, points: Sequence[DecisionPoint]) -> FloatArray:
+        """What a draft model reads: float32 (n_points, n_columns), the same columns for every point.
+
+        Sketch index, then per hole the log2 of its factors or its number, then sums of logarithms: extents
+        of inner tiles, the body of the innermost loops, the number of outermost chunks; zeros at the end of
+        shorter sketches. `n_columns` grows when a new sketch is seen.
+        """
+        width = max((1 + sum(sketch.sums.shape) for sketch in self._sketches.values()), default=1)
+        rows = np.zeros((len(points), width), dtype=np.float32)
+        for sketch in self._sketches.values():
+            members = [i for i, point in enumerate(points) if point.sketch is sketch]
+            if not members:
+                continue
+            flat = np.array([_flatten(points[i]) for i in members], dtype=np.float32)
+            for hole, columns in zip(sketch.holes, sketch.columns, strict=True):
+                if isinstance(hole, Tile):
+                    flat[:, columns] = np.log2(flat[:, columns])
+            features = np.concatenate([flat, flat @ sketch.sums], axis=1)
+            rows[members, 0] = sketch.index
+            rows[np.ix_(members, range(1, 1 + features.shape[1]))] = features
+        return rows
+
+    def mutate(self, point: DecisionPoint, rng: random.Random) -> DecisionPoint:
+        """A neighbour: one prime factor moved inside a tile, now and then all of them; or another number.
+
+        A tile is chosen in proportion to its prime factors. The point itself where nothing can change.
+        """
+        positions, weights = self._free_holes(point.sketch)
+        if not positions:
+            return point
+        position = rng.choices(positions, cum_weights=weights)[0]
+        hole, value = point.sketch.holes[position], point.decisions[position]
+        if isinstance(hole, Tile) and isinstance(value, tuple):
+            changed: DecisionValue = (
+                _random_tile(hole, rng) if rng.random() < _REDRAWN_SHARE else _move_prime(hole, value, rng)
+            )
+        else:
+            others = [other for other in self._numbers(point.sketch, position) if other != value]
+            changed = rng.choice(others) if others else value
+        decisions = point.decisions
+        return DecisionPoint(point.sketch, (*decisions[:position], changed, *decisions[position + 1 :]))
+
+    def redraw(self, point: DecisionPoint, rng: random.Random) -> DecisionPoint:
+        """A random point of the same sketch."""
+        return DecisionPoint(
+            point.sketch,
+            tuple(
+                _random_tile(hole, rng)
+                if isinstance(hole, Tile)
+                else rng.choice(self._numbers(point.sketch, position))
+                for position, hole in enumerate(point.sketch.holes)
+            ),
+        )
+
+    def _numbers(self, sketch: Sketch, position: int) -> Sequence[int]:
+        hole = sketch.holes[position]
+        if isinstance(hole, Choice):
+            return range(hole.num_choices)
+        return self._locations[sketch.index, position]
+
+    def _free_holes(self, sketch: Sketch) -> tuple[list[int], list[int]]:
+        """Holes that can take another value, with cumulative weights."""
+        if sketch.index not in self._free:
+            weights = [
+                _num_moves(hole) if isinstance(hole, Tile) else int(len(self._numbers(sketch, position)) > 1)
+                for position, hole in enumerate(sketch.holes)
+            ]
+            positions = [position for position, weight in enumerate(weights) if weight]
+            cumulative = np.cumsum([weights[position] for position in positions]).tolist()
+            self._free[sketch.index] = positions, cumulative
+        return self._free[sketch.index]
+
+
+def crossover(a: DecisionPoint, b: DecisionPoint, rng: random.Random) -> DecisionPoint:
+    """Each decision from one of two points of the same sketch.
+
+    Raises:
+        ValueError: their sketches differ.
+    """
+    if a.sketch is not b.sketch:
+        raise ValueError(f"points of sketches {a.sketch.index} and {b.sketch.index}, expected equal ones")
+    pairs = zip(a.decisions, b.decisions, strict=True)
+    return DecisionPoint(a.sketch, tuple(x if rng.random() < 0.5 else y for x, y in pairs))
+
+
+def distance(a: DecisionPoint, b: DecisionPoint) -> float:
+    """Number of decisions in which they differ, infinite between sketches."""
+    if a.sketch is not b.sketch:
+        return math.inf
+    return sum(x != y for x, y in zip(a.decisions, b.decisions, strict=True))
+
+
+def _parse(trace_json: str) -> tuple[str, tuple[Hole, ...], tuple[DecisionValue, ...]]:
+    """Signature of the sketch, its holes and their values."""
+    instructions, recorded = json.loads(trace_json)
+    kinds = [instruction[0] for instruction in instructions]
+    end = kinds.index("EnterPostproc") if "EnterPostproc" in kinds else len(kinds)
+    taken = [(index, value) for index, value in recorded if index < end]
+    # The instructions as a whole: sketches may differ only in the loop that a block is moved to.
+    signature = canonical_json([instructions[:end], [index for index, _ in taken]])
+    return (
+        signature,
+        tuple(_hole(instructions[index], value) for index, value in taken),
+        tuple(tuple(value) if isinstance(value, list) else int(value) for _, value in taken),
+    )
+
+
+def _hole(instruction: Sequence[Any], value: Any) -> Hole:
+    match instruction[0], instruction[2]:
+        case "SamplePerfectTile", [num_levels, max_innermost]:
+            extent = math.prod(value)
+            if len(value) != num_levels or extent < 1:
+                raise ValueError(f"{value} is no tile of {num_levels} levels")
+            return Tile(extent, num_levels, max_innermost if max_innermost > 0 else extent)
+        case "SampleCategorical", [candidates, _]:
+            return Choice(len(candidates))
+        case "SampleComputeLocation", _:
+            return Location()
+    raise ValueError(f"{instruction[0]} is no decision that a draft can change")
+
+
+def _make_sketch(index: int, holes: tuple[Hole, ...]) -> Sketch:
+    columns, start = [], 0
+    for hole in holes:
+        width = hole.num_levels if isinstance(hole, Tile) else 1
+        columns.append(slice(start, start + width))
+        start += width
+    return Sketch(index, holes, tuple(columns), _sums(holes, columns, start))
+
+
+def _sums(holes: Sequence[Hole], columns: Sequence[slice], n_flat: int) -> FloatArray:
+    """Each sum as a column of zeros and ones."""
+    by_depth: dict[int, list[slice]] = {}
+    for hole, where in zip(holes, columns, strict=True):
+        if isinstance(hole, Tile):
+            by_depth.setdefault(hole.num_levels, []).append(where)
+    tiles = [where for group in by_depth.values() for where in group]
+    sums: list[list[slice]] = []
+    for num_levels, group in by_depth.items():
+        inner = range(2, num_levels - 1)
+        sums += [[slice(where.start + level, where.stop)] for where in group for level in inner]
+        sums += [
+            [slice(where.start + level, where.start + level + 1) for where in group]
+            for level in range(num_levels)
+        ]
+    sums.append([slice(where.stop - 1, where.stop) for where in tiles])
+    sums.append([slice((where.start + where.stop) // 2, where.stop) for where in tiles])
+    matrix = np.zeros((n_flat, len(sums)), dtype=np.float32)
+    for column, parts in enumerate(sums):
+        for part in parts:
+            matrix[part, column] = 1.0
+    return matrix
+
+
+def _flatten(point: DecisionPoint) -> list[int]:
+    flat: list[int] = []
+    for value in point.decisions:
+        if isinstance(value, tuple):
+            flat.extend(value)
+        else:
+            flat.append(value)
+    return flat
+
+
+def _move_prime(hole: Tile, tile: tuple[int, ...], rng: random.Random) -> tuple[int, ...]:
+    """One prime factor moved from one level to another; a random tile where the limit forbids the move."""
+    factors = list(tile)
+    source = rng.choice([level for level, factor in enumerate(factors) if factor > 1])
+    prime = rng.choice(_primes(factors[source]))
+    factors[source] //= prime
+    sink = int(rng.random() * (hole.num_levels - 1))
+    sink += sink >= source
+    factors[sink] *= prime
+    return tuple(factors) if factors[-1] <= hole.max_innermost else _random_tile(hole, rng)
+
+
+def _random_tile(hole: Tile, rng: random.Random) -> tuple[int, ...]:
+    """Every prime factor at a random level, the innermost within its limit."""
+    factors = [1] * hole.num_levels
+    primes = list(_primes(hole.extent))
+    rng.shuffle(primes)
+    for prime in primes:
+        level = int(rng.random() * hole.num_levels)  # a third of randrange's time
+        if level == hole.num_levels - 1 and level > 0 and factors[level] * prime > hole.max_innermost:
+            level = int(rng.random() * level)
+        factors[level] *= prime
+    return tuple(factors)
+
+
+def _num_moves(hole: Tile) -> int:
+    return len(_primes(hole.extent)) if hole.num_levels > 1 else 0
+
+
+@lru_cache(maxsize=4096)
+def _primes(value: int) -> tuple[int, ...]:
+    """Prime factors, ascending; trial division, as extents are small."""
+    primes, divisor = [], 2
+    while divisor * divisor <= value:
+        while value % divisor == 0:
+            primes.append(divisor)
+            value //= divisor
+        divisor += 1
+    return (*primes, value) if value > 1 else tuple(primes)
