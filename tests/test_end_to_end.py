@@ -96,7 +96,7 @@ def test_tune_then_reuse_with_other_weights(
 def test_interrupted_session_goes_on(model: Path, log: Path, signal_number: signal.Signals) -> None:
     """kill -9 of the session alone, and Ctrl-C, which reaches every process of the terminal."""
     process = start(model, log, "--trials", "40")
-    wait_for_batches(process, 4)
+    wait_for_batches(process, 1)
     children = descendants_of(process)
     assert children
     if signal_number is signal.SIGKILL:

@@ -91,6 +91,9 @@ def import_onnx(model: onnx.ModelProto, target: TargetSpec) -> Graph:
         [
             passes.DecomposeOpsForInference(),
             passes.CanonicalizeBindings(),
+            # exp, tanh and erf as polynomials (a few units in the last place): a call of the C library for
+            # each element takes 40 times as long, as it cannot be vectorised.
+            passes.FastMathTransform(),
             passes.LegalizeOps(),
             passes.AnnotateTIROpPattern(),
             passes.FoldConstant(),
