@@ -112,7 +112,7 @@ class TuningSession:
         self._training: list[RecordedTrial] = []
         self._num_fitted = 0
         self._model_id: str | None = None
-        self._num_before = 0  # trials and seconds of this session's earlier runs
+        self._num_before = 0  # trials and seconds of earlier runs
         self._elapsed_before = 0.0
         self._elapsed_saved = 0.0  # of this run
         self._started = clock.monotonic()
@@ -167,7 +167,7 @@ class TuningSession:
         return reason
 
     def _resume(self) -> None:
-        """Load what the log knows: this session's earlier trials count, all trials of a task are told."""
+        """Load what the log knows: earlier trials of the session count, all trials of a task are told."""
         tasks = [state.entry.task for state in self._states]
         self._store.add_tasks(tasks)
         known = self._store.start_session(self._session_info())
