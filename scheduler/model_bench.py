@@ -165,7 +165,6 @@ class _Entrant:
         self.is_onnx = not contestant.path.is_dir()
         self._turn_secs: list[float] = []
         self._setup_secs = 0.0
-        self._num_calls = 1
         self._outputs = folder / "outputs.npz"
         job_file = folder / "job.json"
         job_file.write_text(

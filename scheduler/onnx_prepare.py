@@ -13,7 +13,6 @@ from google.protobuf.message import DecodeError
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from tunewright.core.errors import ModelImportError
-from tunewright.core.types import TensorSpec
 
 logger = logging.getLogger(__name__)
 
@@ -141,13 +140,6 @@ def graph_inputs(model: onnx.ModelProto) -> Iterator[onnx.ValueInfoProto]:
     """The inputs that a caller provides: older files list initialisers among the inputs too."""
     initialisers = {tensor.name for tensor in model.graph.initializer}
     return (value for value in model.graph.input if value.name not in initialisers)
-
-
-def tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
-    """Shape and dtype of a static tensor."""
-    tensor = value.type.tensor_type
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
-    return TensorSpec(tuple(dim.dim_value for dim in tensor.shape.dim), str(dtype))
 
 
 def _load_external_data(model: onnx.ModelProto, path: Path) -> None:
