@@ -124,6 +124,9 @@ def trial_to_row(
         build_secs=result.build_secs,
         wall_secs=result.wall_secs,
         steal_ratio=success.steal_ratio if success else None,
+        object_key=result.object_key or None,
+        is_duplicate=success is not None and success.is_duplicate,
+        is_noisy=success is not None and success.is_noisy,
         evaluator_json=canonical_json(asdict(record.evaluator)),
         strategy=record.strategy,
         seed=record.seed,
@@ -172,6 +175,9 @@ def _result_from_row(row: TrialRow) -> MeasureResult:
             wall_secs=row.wall_secs,
             is_verified=row.is_verified,
             steal_ratio=row.steal_ratio or 0.0,
+            object_key=row.object_key or "",
+            is_duplicate=row.is_duplicate,
+            is_noisy=row.is_noisy,
         )
     return MeasureFailure(
         kind=FailureKind(row.failure_kind),
@@ -179,6 +185,7 @@ def _result_from_row(row: TrialRow) -> MeasureResult:
         wall_secs=row.wall_secs,
         build_secs=row.build_secs,
         run_secs=run_secs,
+        object_key=row.object_key or "",
     )
 
 

@@ -155,6 +155,9 @@ class TrialRow(Base):
     build_secs: Mapped[float]
     wall_secs: Mapped[float]
     steal_ratio: Mapped[float | None]
+    object_key: Mapped[str | None]  # digest of the machine code
+    is_duplicate: Mapped[bool]  # run_secs_json is an earlier trial's of equal machine code
+    is_noisy: Mapped[bool]
     evaluator_json: Mapped[str]
     strategy: Mapped[str]
     seed: Mapped[int] = mapped_column(BigInteger)

@@ -44,6 +44,9 @@ successes = st.builds(
     wall_secs=finite_secs,
     is_verified=st.booleans(),
     steal_ratio=st.floats(0, 1),
+    object_key=st.text("0123456789abcdef", max_size=64),
+    is_duplicate=st.booleans(),
+    is_noisy=st.booleans(),
 )
 failures = st.builds(
     MeasureFailure,
@@ -52,6 +55,7 @@ failures = st.builds(
     wall_secs=finite_secs,
     build_secs=finite_secs,
     run_secs=samples,
+    object_key=st.text("0123456789abcdef", max_size=64),
 )
 keys = st.text("0123456789abcdef", min_size=64, max_size=64)
 records = st.builds(

@@ -20,6 +20,7 @@ from tunewright.tuning_logs.engine import Place, make_engine
 from tunewright.tuning_logs.schema import HEAD_REVISION, MIGRATIONS, VERSION_TABLE, ensure_schema
 from tunewright.tuning_logs.tables import Base
 
+NEXT_REVISION = f"{int(HEAD_REVISION) + 1:04}"
 GOLDEN_LOGS = sorted((Path(__file__).parent / "data").glob("schema_*.db.gz"))
 
 
@@ -38,11 +39,11 @@ def set_revision(path: Path, revision: str) -> None:
 
 
 def migrations_with(tmp_path: Path, statements: str) -> Path:
-    """Our migrations and one more, "0002"."""
+    """Our migrations and one more."""
     migrations = tmp_path / "migrations"
     shutil.copytree(MIGRATIONS, migrations)
-    (migrations / "versions" / "r0002_next.py").write_text(
-        f"from alembic import op\nrevision = '0002'\ndown_revision = '0001'\n"
+    (migrations / "versions" / f"r{NEXT_REVISION}_next.py").write_text(
+        f"from alembic import op\nrevision = '{NEXT_REVISION}'\ndown_revision = '{HEAD_REVISION}'\n"
         f"def upgrade():\n    op.execute('ALTER TABLE tw_tasks ADD COLUMN note TEXT')\n    {statements}\n"
     )
     return migrations
@@ -74,17 +75,17 @@ def test_a_newer_schema_is_refused_in_one_sentence(path: Path, read_only: bool) 
 def test_an_older_schema_is_upgraded_after_a_copy(path: Path, tmp_path: Path) -> None:
     engine = make_engine(Place(path), read_only=False, busy_timeout_secs=1)
     ensure_schema(
-        engine, Place(path), read_only=False, head="0002", migrations=migrations_with(tmp_path, "pass")
+        engine, Place(path), read_only=False, head=NEXT_REVISION, migrations=migrations_with(tmp_path, "pass")
     )
     engine.dispose()
 
     with closing(sqlite3.connect(path)) as connection, connection:
         assert connection.execute("SELECT note FROM tw_tasks").fetchall() == [(None,)]
-        assert connection.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchall() == [("0002",)]
+        assert connection.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchall() == [(NEXT_REVISION,)]
     # Today's program refuses the upgraded file; the copy is a log as it was.
     with pytest.raises(SchemaVersionError):
         TuningLog.open(f"sqlite:///{path}")
-    copy = path.with_name("tuning.db.schema-0001.bak")
+    copy = path.with_name(f"tuning.db.schema-{HEAD_REVISION}.bak")
     with TuningLog.open(f"sqlite:///{copy}") as log:
         assert len(log.tasks()) == 1
 
@@ -93,7 +94,7 @@ def test_an_upgrade_that_fails_leaves_the_old_log(path: Path, tmp_path: Path) ->
     engine = make_engine(Place(path), read_only=False, busy_timeout_secs=1)
     migrations = migrations_with(tmp_path, "raise RuntimeError('power cut')")
     with pytest.raises(RuntimeError, match="power cut"):
-        ensure_schema(engine, Place(path), read_only=False, head="0002", migrations=migrations)
+        ensure_schema(engine, Place(path), read_only=False, head=NEXT_REVISION, migrations=migrations)
     engine.dispose()
     with TuningLog.open(f"sqlite:///{path}") as log:
         assert len(log.tasks()) == 1
@@ -102,8 +103,10 @@ def test_an_upgrade_that_fails_leaves_the_old_log(path: Path, tmp_path: Path) ->
 def test_an_older_schema_cannot_be_upgraded_read_only(path: Path, tmp_path: Path) -> None:
     engine = make_engine(Place(path), read_only=True, busy_timeout_secs=1)
     migrations = migrations_with(tmp_path, "pass")
-    with pytest.raises(SchemaVersionError, match="has the older schema 0001 and is opened read-only"):
-        ensure_schema(engine, Place(path), read_only=True, head="0002", migrations=migrations)
+    with pytest.raises(
+        SchemaVersionError, match=f"has the older schema {HEAD_REVISION} and is opened read-only"
+    ):
+        ensure_schema(engine, Place(path), read_only=True, head=NEXT_REVISION, migrations=migrations)
     engine.dispose()
 
 
@@ -163,6 +166,10 @@ def test_a_golden_log_opens_for_ever(golden: Path, tmp_path: Path) -> None:
         trials[0].record.candidate.key,
     )
     assert (best.model_id, best.predicted_score) == ("a" * 64, 0.75)
+    first = trials[0].record.result
+    assert isinstance(first, MeasureSuccess)
+    is_first_schema = golden.name == "schema_0001.db.gz"
+    assert (first.object_key, first.is_noisy) == (("", False) if is_first_schema else ("c" * 64, True))
     assert isinstance(trials[3].record.result, MeasureFailure)
     assert trials[3].record.result.kind is FailureKind.RUN
     np.testing.assert_array_equal(trials[5].features, make_features(5))

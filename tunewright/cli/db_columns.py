@@ -97,6 +97,16 @@ def _steal_ratio(trial: RecordedTrial) -> float | None:
     return None if result is None else result.steal_ratio
 
 
+def _is_noisy(trial: RecordedTrial) -> bool:
+    result = _success(trial)
+    return result is not None and result.is_noisy
+
+
+def _is_duplicate(trial: RecordedTrial) -> bool:
+    result = _success(trial)
+    return result is not None and result.is_duplicate
+
+
 def _machine(trial: RecordedTrial) -> str:
     machine = trial.record.machine
     return f"{machine.cpu_model}, {machine.num_cpus} CPUs, {machine.governor}, Linux {machine.os_kernel}"
@@ -262,6 +272,16 @@ DETAIL_COLUMNS: list[Column[Details]] = [
     Column("build_secs", lambda d: d.trial.record.result.build_secs, title="build secs"),
     Column("wall_secs", lambda d: d.trial.record.result.wall_secs, title="wall secs"),
     Column("steal_ratio", lambda d: _steal_ratio(d.trial), title="CPU steal"),
+    Column(
+        "is_noisy", lambda d: _is_noisy(d.trial), title="noisy", text=lambda d: _yes_no(_is_noisy(d.trial))
+    ),
+    Column("object_key", lambda d: d.trial.record.result.object_key or None, title="machine code"),
+    Column(
+        "is_duplicate",
+        lambda d: _is_duplicate(d.trial),
+        title="duplicate",
+        text=lambda d: _yes_no(_is_duplicate(d.trial)),
+    ),
     Column("session_id", lambda d: d.trial.record.session_id, title="session"),
     Column("trial_index", lambda d: d.trial.record.trial_index, title="trial"),
     Column("strategy", lambda d: d.trial.record.strategy, title="strategy"),

@@ -111,6 +111,8 @@ class Origin(StrEnum):
     RANDOM = "random"
     MUTATION = "mutation"
     CROSSOVER = "crossover"
+    DESCENT = "descent"  # a single step from the best
+    TRANSFER = "transfer"  # another task's decisions, fit to this one's extents
     REPLAY = "replay"
 
 
@@ -211,7 +213,9 @@ class MeasureSuccess:
     `run_secs`: shape (n_samples,), mean seconds per call of each sample, finite and positive.
     `is_verified`: its outputs were compared with the unscheduled kernel's on all input sets; only
     verified records may be called best. `steal_ratio` is the share of CPU time that the hypervisor took
-    while it was timed, in [0, 1].
+    while it was timed, in [0, 1]. `object_key`: digest of the machine code, "" where unknown; a duplicate
+    has that of an earlier trial of the task, and its samples, because it was not run again. `is_noisy`: the
+    reference kernel's time moved while the batch was timed.
     """
 
     run_secs: tuple[float, ...]
@@ -219,6 +223,9 @@ class MeasureSuccess:
     wall_secs: float
     is_verified: bool
     steal_ratio: float = 0.0
+    object_key: str = ""
+    is_duplicate: bool = False
+    is_noisy: bool = False
 
     def __post_init__(self) -> None:
         if not self.run_secs or not all(math.isfinite(s) and s > 0 for s in self.run_secs):
@@ -231,13 +238,17 @@ class MeasureSuccess:
 
 @dataclass(frozen=True, slots=True)
 class MeasureFailure:
-    """A candidate without a time; `run_secs` holds the censored sample of a PRUNED one, else ()."""
+    """A candidate without a time; `run_secs` holds the censored sample of a PRUNED one, else ().
+
+    `object_key`: digest of the machine code, "" where it was not built.
+    """
 
     kind: FailureKind
     message: str
     wall_secs: float
     build_secs: float = 0.0
     run_secs: tuple[float, ...] = ()
+    object_key: str = ""
 
     def __post_init__(self) -> None:
         if len(self.message) > MAX_MESSAGE_CHARS:
