@@ -305,13 +305,22 @@ class TuningLog:
         there was one, else by the trial's own median. The key holds the target, so a record for another
         target is never returned.
         """
+        conditions = [TaskRow.task_key == task_key]
+        if machine_fingerprint is not None:
+            conditions.append(queries.has_fingerprint(machine_fingerprint))
         with self._transaction(self._reader) as session:
-            return queries.best(session, [task_key], k=k, machine_fingerprint=machine_fingerprint)[task_key]
+            return queries.best(session, *conditions, k=k)[task_key]
 
     def best_many(self, task_keys: Sequence[TaskKey], k: int = 1) -> dict[TaskKey, list[RankedTrial]]:
         """`best` of many tasks in one query; a task without a usable trial has an empty list."""
         with self._transaction(self._reader) as session:
-            return queries.best(session, task_keys, k=k, machine_fingerprint=None)
+            found = queries.best(session, TaskRow.task_key.in_(task_keys), k=k)
+            return {task_key: found[task_key] for task_key in task_keys}
+
+    def best_of_all_tasks(self, *, mcpu: str, k: int = 1) -> dict[TaskKey, list[RankedTrial]]:
+        """`best` of every task that has a usable trial for targets with that `mcpu`."""
+        with self._transaction(self._reader) as session:
+            return dict(queries.best(session, TaskRow.mcpu == mcpu, k=k))
 
     def near_misses(self, workload_key: WorkloadKey) -> list[TaskSummary]:
         """The targets for which this workload has trials: says why a task of it has no record."""

@@ -1,6 +1,7 @@
 """The reading half of the tuning log: SQL in, frozen values out. Every function takes an open `Session`."""
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable
 
 from sqlalchemy import ColumnElement, Select, and_, case, exists, func, literal, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
@@ -54,24 +55,21 @@ def trials(
 
 
 def best(
-    session: Session, task_keys: Sequence[TaskKey], *, k: int, machine_fingerprint: str | None
-) -> dict[TaskKey, list[RankedTrial]]:
-    """The `k` fastest usable trials of each task, fastest first."""
+    session: Session, *conditions: ColumnElement[bool], k: int
+) -> defaultdict[TaskKey, list[RankedTrial]]:
+    """The `k` fastest usable trials of each task among those that meet all conditions, fastest first."""
     rank = func.row_number().over(partition_by=TrialRow.task_id, order_by=(TrialRow.ranked_secs, TrialRow.id))
     ranked = select(TrialRow.id, rank.label("rank")).join(TaskRow, TaskRow.id == TrialRow.task_id)
-    ranked = ranked.where(TaskRow.task_key.in_(task_keys), _IS_USABLE)
-    if machine_fingerprint is not None:
-        ranked = ranked.where(has_fingerprint(machine_fingerprint))
-    top = ranked.subquery()
+    top = ranked.where(_IS_USABLE, *conditions).subquery()
     is_raced = exists().where(RaceRow.trial_id == TrialRow.id)
     query = (
         _select_trials(with_features=False)
         .add_columns(is_raced)
         .join(top, top.c.id == TrialRow.id)
         .where(top.c.rank <= k)
-        .order_by(top.c.rank)
+        .order_by(TrialRow.task_id, top.c.rank)
     )
-    found: dict[TaskKey, list[RankedTrial]] = {task_key: [] for task_key in task_keys}
+    found: defaultdict[TaskKey, list[RankedTrial]] = defaultdict(list)
     for row, session_id, task_key, machine, features, was_raced in session.execute(query):
         trial = _trial(row, session_id, task_key, machine, features)
         found[TaskKey(task_key)].append(RankedTrial(trial, row.ranked_secs, was_raced))

@@ -286,6 +286,27 @@ class RecordStoreContract:
         with pytest.raises(RecordNotFoundError, match="no record 77"):
             started.mark_unusable(77, "")
 
+    def test_the_best_of_all_tasks_for_an_isa(self, log: TuningLog) -> None:
+        threads, untried, elsewhere = make_task(num_threads=7), make_task(65), make_task(mcpu="znver4")
+        tasks = [TASK, threads, untried, elsewhere]
+        log.add_tasks(tasks)
+        log.start_session(make_session(*tasks))
+        log.append(
+            [(make_record(task, n, success(0.01 - n / 1000)), None) for task in tasks[:2] for n in (1, 2)]
+        )
+        log.append(
+            [
+                (make_record(elsewhere, 1), None),
+                (make_record(untried, 1, success(1, is_verified=False)), None),
+            ]
+        )
+
+        assert log.best_of_all_tasks(mcpu=TASK.target.mcpu, k=1) == {
+            task.key: log.best(task.key, k=1) for task in (TASK, threads)
+        }
+        assert len(log.best_of_all_tasks(mcpu=TASK.target.mcpu, k=5)[TASK.key]) == 2
+        assert log.best_of_all_tasks(mcpu="generic") == {}
+
     @pytest.mark.parametrize("other", [make_task(mcpu="znver4"), make_task(num_threads=3), make_task(65)])
     def test_a_record_for_another_task_is_never_returned(self, log: TuningLog, other: TuningTask) -> None:
         log.add_tasks([TASK, other])
