@@ -34,6 +34,7 @@ def make_training_set(trials: Sequence[RecordedTrial]) -> TrainingSet:
         features=FeatureBatch.from_arrays([t.features for t in usable if t.features is not None]),
         label=np.array(labels, dtype=np.float32),
         group=np.array(groups, dtype=np.int32),
+        group_tasks=tuple(task_key for task_key, _ in group_of),
     )
 
 

@@ -28,24 +28,32 @@ _MIN_LABEL = 1 / 32
 
 
 class DraftTrees:
-    """Predicts best seconds / seconds of one task's points from their decision vectors.
+    """Predicts log2 of best / value of one task's points from their decision vectors.
 
+    What is believed beforehand may be given with each point: then the trees learn what is wrong with that.
     Deterministic: equal data and seeds give equal predictions.
     """
 
     def __init__(self, *, seed: int) -> None:
         self._seed = seed % 2**31
         self._booster: xgb.Booster | None = None
+        self._offset = 0.0
 
-    def fit(self, vectors: FloatArray, labels: FloatArray) -> None:
-        """Forget everything, learn from `vectors` (n, n_columns) with `labels` (n,) in [0, 1]; n >= 1."""
+    def fit(self, vectors: FloatArray, labels: FloatArray, beliefs: npt.NDArray[np.float64]) -> None:
+        """Forget everything, learn from `vectors` (n, n_columns), n >= 1.
+
+        Args:
+            labels: (n,) in [0, 1], higher is better; below 1/32 all are alike.
+            beliefs: (n,), log2 of the labels as expected, up to a constant; zeros for no opinion.
+        """
         logarithms = np.log2(np.maximum(labels, _MIN_LABEL))
-        params = {**_PARAMS, "seed": self._seed, "base_score": float(logarithms.mean())}
-        data = xgb.DMatrix(vectors, label=logarithms, nthread=1)
+        self._offset = float((logarithms - beliefs).mean())
+        params = {**_PARAMS, "seed": self._seed, "base_score": 0.0}
+        data = xgb.DMatrix(vectors, label=logarithms - beliefs - self._offset, nthread=1)
         self._booster = xgb.train(params, data, num_boost_round=_NUM_ROUNDS)
 
-    def predict(self, vectors: FloatArray) -> npt.NDArray[np.float64]:
-        """Scores (n,) within [0, 1] of `vectors` (n, n_columns), higher is better.
+    def predict(self, vectors: FloatArray, beliefs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """log2 of the labels (n,) of `vectors` (n, n_columns) and `beliefs` (n,), higher is better.
 
         Raises:
             ModelNotFittedError: `fit` was never called.
@@ -54,4 +62,5 @@ class DraftTrees:
             raise ModelNotFittedError("the draft model has seen no data: call fit() first")
         if len(vectors) == 0:
             return np.empty(0, dtype=np.float64)
-        return np.asarray(self._booster.inplace_predict(vectors), dtype=np.float64)
+        learnt = np.asarray(self._booster.inplace_predict(vectors), dtype=np.float64)
+        return np.asarray(learnt + beliefs + self._offset, dtype=np.float64)

@@ -1,11 +1,13 @@
 """How well a cost model ranks candidates that it has not seen, inside known tasks and on new ones."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from tunewright.core.types import TaskKey
 from tunewright.cost_model.metrics import pairwise_accuracy, spearman, top_k_recall, top_k_score
 from tunewright.cost_model.types import TrainingSet
 
@@ -13,34 +15,68 @@ Mask = npt.NDArray[np.bool_]
 Scores = npt.NDArray[np.float64]
 FitPredict = Callable[[TrainingSet, TrainingSet], Scores]
 
+MIN_TASKS = 2  # a held-out task says something about new tasks only if another remains to learn from
 _HELD_OUT_SHARE = 0.2
-_MIN_GROUPS = 3  # held-out groups say something about new tasks only if others remain to learn from
-_MAX_FOLDS = 4
+_MAX_FOLDS = 5
 _MIN_HELD_OUT = 4  # fewer candidates of a group cannot be ranked in any telling way
 _TOP_SHARE = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRanking:
+    """How well the held-out candidates of one group, a task on one machine, were ranked."""
+
+    group: int
+    task_key: TaskKey
+    num_candidates: int
+    metrics: Mapping[str, float]
 
 
 def evaluate(training_set: TrainingSet, fit_predict: FitPredict, *, seed: int) -> dict[str, float]:
     """Held-out metrics, each the mean over groups weighted by their held-out candidates.
 
-    `within_task_*`: a seeded fifth of every group is held out. `by_task_*`, with three groups or more:
-    whole groups are held out in turn, in at most four folds. After each prefix: `spearman`,
-    `pairwise_accuracy`, `top_quarter_recall` (recall@k of top-k with k = a quarter of the group's held-out
-    candidates, so that chance is 1/4 whatever the size), `top_1_score` and `top_5_score`.
+    `within_task_*`: a seeded fifth of every group is held out. `by_task_*`: see `rank_unseen_tasks`. After
+    each prefix, the names of `rank_metrics`.
+
+    Returns: no entry for what the data are too few to tell; finite values.
+    """
+    known = _rankings(training_set, fit_predict, [_held_out_fifth(training_set, seed)])
+    unseen = rank_unseen_tasks(training_set, fit_predict, seed=seed)
+    return {f"within_task_{name}": value for name, value in mean_metrics(known).items()} | {
+        f"by_task_{name}": value for name, value in mean_metrics(unseen).items()
+    }
+
+
+def rank_unseen_tasks(training_set: TrainingSet, fit_predict: FitPredict, *, seed: int) -> list[GroupRanking]:
+    """Hold out whole tasks, on all their machines, in turn, in at most five folds.
 
     Args:
         fit_predict: trains on its first argument and returns scores (n,) of its second.
 
-    Returns: no entry for what the data are too few to tell; finite values.
+    Returns: one for each group that can be ranked; none with fewer than two tasks.
     """
-    result = _weighted_means("within_task", training_set, fit_predict, [_held_out_fifth(training_set, seed)])
-    if training_set.n_groups >= _MIN_GROUPS:
-        result |= _weighted_means("by_task", training_set, fit_predict, _held_out_groups(training_set, seed))
-    return result
+    if len(set(_task_of_each(training_set))) < MIN_TASKS:
+        return []
+    return _rankings(training_set, fit_predict, _held_out_tasks(training_set, seed))
+
+
+def mean_metrics(rankings: Sequence[GroupRanking]) -> dict[str, float]:
+    """The mean of each metric over groups, weighted by their candidates; empty for none.
+
+    TenSet weights its top-k by seconds and calls of a network's tasks instead. A log holds tasks of many
+    models, and a group of a few candidates is easy, so that equal weights would flatter.
+    """
+    total = sum(ranking.num_candidates for ranking in rankings)
+    names = rankings[0].metrics if rankings else ()
+    return {name: sum(r.metrics[name] * r.num_candidates for r in rankings) / total for name in names}
 
 
 def rank_metrics(label: npt.NDArray[np.float32], score: Scores) -> dict[str, float]:
-    """All metrics of one group; empty where it has too few candidates, or none better than another."""
+    """All metrics of one group; empty where it has too few candidates, or none better than another.
+
+    `spearman`, `pairwise_accuracy`, `top_quarter_recall` (recall@k of top-k with k = a quarter of the
+    candidates, so that chance is 1/4 whatever their number), `top_1_score` and `top_5_score`.
+    """
     n = len(label)
     if n < _MIN_HELD_OUT or label.min() == label.max():
         return {}
@@ -53,6 +89,24 @@ def rank_metrics(label: npt.NDArray[np.float32], score: Scores) -> dict[str, flo
     }
 
 
+def _rankings(
+    training_set: TrainingSet, fit_predict: FitPredict, folds: Iterable[Mask]
+) -> list[GroupRanking]:
+    rankings = []
+    for held_out in folds:
+        if not held_out.any() or held_out.all():
+            continue
+        test = training_set.subset(held_out)
+        score = fit_predict(training_set.subset(~held_out), test)
+        for group in np.unique(test.group):
+            member = test.group == group
+            metrics = rank_metrics(test.label[member], score[member])
+            if metrics:
+                task_key = training_set.group_tasks[group]
+                rankings.append(GroupRanking(int(group), task_key, int(member.sum()), metrics))
+    return sorted(rankings, key=lambda ranking: ranking.group)
+
+
 def _held_out_fifth(training_set: TrainingSet, seed: int) -> Mask:
     rng = np.random.default_rng(seed)
     held_out = np.zeros(len(training_set), dtype=np.bool_)
@@ -62,29 +116,13 @@ def _held_out_fifth(training_set: TrainingSet, seed: int) -> Mask:
     return held_out
 
 
-def _held_out_groups(training_set: TrainingSet, seed: int) -> Iterator[Mask]:
-    groups = np.random.default_rng(seed).permutation(np.unique(training_set.group))
-    n_folds = min(_MAX_FOLDS, len(groups))
+def _held_out_tasks(training_set: TrainingSet, seed: int) -> Iterator[Mask]:
+    task = np.array(_task_of_each(training_set))
+    tasks = np.random.default_rng(seed).permutation(np.unique(task))
+    n_folds = min(_MAX_FOLDS, len(tasks))
     for fold in range(n_folds):
-        yield np.isin(training_set.group, groups[fold::n_folds])
+        yield np.isin(task, tasks[fold::n_folds])
 
 
-def _weighted_means(
-    prefix: str,
-    training_set: TrainingSet,
-    fit_predict: FitPredict,
-    folds: Iterator[Mask] | list[Mask],
-) -> dict[str, float]:
-    sums: dict[str, float] = {}
-    weights: dict[str, int] = {}
-    for held_out in folds:
-        if not held_out.any() or held_out.all():
-            continue
-        test = training_set.subset(held_out)
-        score = fit_predict(training_set.subset(~held_out), test)
-        for group in np.unique(test.group):
-            member = test.group == group
-            for name, value in rank_metrics(test.label[member], score[member]).items():
-                sums[name] = sums.get(name, 0.0) + value * int(member.sum())
-                weights[name] = weights.get(name, 0) + int(member.sum())
-    return {f"{prefix}_{name}": total / weights[name] for name, total in sums.items()}
+def _task_of_each(training_set: TrainingSet) -> list[TaskKey]:
+    return [training_set.group_tasks[group] for group in training_set.group]

@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from tunewright.core.types import FEATURE_VERSION, FloatArray
+from tunewright.core.types import FEATURE_VERSION, FloatArray, TaskKey
 
 N_FEATURES = 164
 
@@ -68,17 +68,24 @@ class TrainingSet:
 
     `label`: float32 (n_candidates,) in [0, 1], best seconds of the group / seconds, failures 0.
     `group`: int32 (n_candidates,), one id per (task, machine) from 0 up; labels compare only inside one.
+    `group_tasks`: the task of each group; it names the groups that a subset has lost, too.
     """
 
     features: FeatureBatch
     label: npt.NDArray[np.float32]
     group: npt.NDArray[np.int32]
+    group_tasks: tuple[TaskKey, ...]
 
     def __post_init__(self) -> None:
         n = self.features.n_candidates
         if self.label.shape != (n,) or self.group.shape != (n,):
             raise ValueError(
                 f"label has {self.label.shape}, group {self.group.shape}, expected ({n},): one per candidate"
+            )
+        if n and not 0 <= self.group.min() <= self.group.max() < len(self.group_tasks):
+            raise ValueError(
+                f"groups are {self.group.min()} to {self.group.max()}, "
+                f"expected ids of the {len(self.group_tasks)} group tasks"
             )
         self.label.flags.writeable = False
         self.group.flags.writeable = False
@@ -92,7 +99,7 @@ class TrainingSet:
 
     def subset(self, keep: npt.NDArray[np.bool_]) -> Self:
         """The candidates where `keep`, bool (n_candidates,), is set; labels and groups stay as they are."""
-        return type(self)(self.features.subset(keep), self.label[keep], self.group[keep])
+        return type(self)(self.features.subset(keep), self.label[keep], self.group[keep], self.group_tasks)
 
 
 def has_valid_features(features: FloatArray) -> bool:

@@ -11,20 +11,18 @@ import xgboost as xgb
 from tunewright.core.clock import Clock, SystemClock
 from tunewright.core.errors import FeatureVersionMismatchError, ModelError, ModelNotFittedError
 from tunewright.core.types import FEATURE_VERSION, FloatArray, ModelSnapshot, Prediction
-from tunewright.cost_model.evaluation import evaluate
+from tunewright.cost_model.evaluation import FitPredict, Scores, evaluate
 from tunewright.cost_model.pooling import POOLING_VERSION, pool_rows
 from tunewright.cost_model.types import FeatureBatch, TrainingSet
 
-MODEL_KIND = f"xgboost-logistic/{POOLING_VERSION}"
+MODEL_KIND = f"xgboost-centred-log/{POOLING_VERSION}"
 
-# Chosen with benchmarks/cost_model_objectives.py on real logs. The label is a throughput in [0, 1], so its
-# cross-entropy (reg:logistic) is a proper loss; it ranks better than squared error and rank:pairwise, inside
-# tasks and on tasks never seen. More or deeper trees cost time and gain nothing; 32 bins halve the time.
-# Weights are equal: max(label, 0.2) finds the best of unseen tasks a little more often, but ranks slightly
-# worse and, on the tests' landscapes, proposes 1.5 times as many candidates that fail; a build that times out
-# costs as much as dozens of good trials.
+# Chosen with benchmarks/cost_model_objectives.py on real logs: more or deeper trees, and weights by label or
+# by task, cost time and gain nothing. One thread: on a machine whose cores are busy, OpenMP's barriers turn
+# a fit of 0.3 s into many seconds.
 XGB_PARAMS: Mapping[str, Any] = {
-    "objective": "reg:logistic",
+    "objective": "reg:squarederror",
+    "base_score": 0.0,
     "tree_method": "hist",
     "max_depth": 5,
     "max_bin": 32,
@@ -34,20 +32,31 @@ XGB_PARAMS: Mapping[str, Any] = {
     "verbosity": 0,
 }
 NUM_ROUNDS = 64
+NUM_RESIDUAL_ROUNDS = 32
+# Failures count as this much slower than the best, and so does what is slower still.
+MIN_LABEL = 1 / 32
 
 
 class XGBoostCostModel:
-    """Predicts best seconds of the task / seconds, a score that compares only inside one task.
+    """Predicts log2 of the speed of a candidate, up to a constant of its task.
+
+    The loss is the squared error of log2(label) after the mean error of each group was taken away: it counts
+    what the errors do to the differences inside a task, which are all that a search needs, and asks nothing
+    about how good the trials of one task are beside another's, which is chance. On real logs this ranks
+    unseen tasks better than the logistic loss, squared errors, and XGBoost's own ranking losses.
+
+    A model that was loaded from a snapshot is a base: each `fit` forgets the fit before it and boosts on,
+    from the base, whose own trees stay as they are.
 
     Deterministic: equal data, seed and number of threads give equal models, byte for byte.
     """
 
-    def __init__(self, *, seed: int, num_threads: int, clock: Clock | None = None) -> None:
+    def __init__(self, *, seed: int, num_threads: int = 1, clock: Clock | None = None) -> None:
         self._seed = seed
         self._num_threads = num_threads
         self._clock = clock or SystemClock()
+        self._base: ModelSnapshot | None = None
         self._booster: xgb.Booster | None = None
-        self._columns: npt.NDArray[np.intp] = np.empty(0, dtype=np.intp)
         self._model_id = ""
 
     @property
@@ -55,43 +64,41 @@ class XGBoostCostModel:
         return self._booster is not None
 
     def fit(self, training_set: TrainingSet, *, metrics: Mapping[str, float] | None = None) -> ModelSnapshot:
-        """Replace the model by one trained on `training_set` alone.
+        """Learn from `training_set`, on top of the base where there is one, and from nothing else.
 
         Args:
             metrics: what `evaluate` found, to be kept in the snapshot.
 
+        Returns: the whole model, the base's trees included; its records are those of both.
         Raises:
             ModelError: the training set is empty.
         """
         if len(training_set) == 0:
             raise ModelError("the training set is empty: the model needs at least one trial with features")
-        pooled = pool_rows(training_set.features)
-        columns = _informative_columns(pooled)
-        # The columns that it reads are the booster's feature names, so that its bytes are the whole model.
-        data = xgb.DMatrix(
-            pooled[:, columns],
-            label=training_set.label,
-            feature_names=[str(column) for column in columns],
-            nthread=self._num_threads,
+        booster = boost(
+            pool_rows(training_set.features),
+            training_set,
+            {**XGB_PARAMS, "seed": self._seed % 2**31, "nthread": self._num_threads},
+            num_rounds=NUM_ROUNDS if self._base is None else NUM_RESIDUAL_ROUNDS,
+            base_ubj=self._base.booster_ubj if self._base else None,
         )
-        # The logistic loss has no intercept where all labels are 0 or all are 1.
-        base_score = float(np.clip(training_set.label.mean(), 0.01, 0.99))
-        params = {**XGB_PARAMS, "seed": self._seed, "nthread": self._num_threads, "base_score": base_score}
-        booster = xgb.train(params, data, num_boost_round=NUM_ROUNDS)
         booster_ubj = bytes(booster.save_raw("ubj"))
-        self._booster, self._columns, self._model_id = booster, columns, _model_id(booster_ubj)
+        self._booster, self._model_id = booster, _model_id(booster_ubj)
+        num_base_records = self._base.n_records if self._base else 0
         return ModelSnapshot(
             model_id=self._model_id,
             kind=MODEL_KIND,
             booster_ubj=booster_ubj,
             feature_version=training_set.features.feature_version,
-            n_records=len(training_set),
+            n_records=num_base_records + len(training_set),
             metrics=dict(metrics or {}),
             trained_at=self._clock.now(),
         )
 
     def predict(self, features: Sequence[FloatArray]) -> Prediction:
-        """Score candidates, one float32 (n_stores, 164) array each; higher is better, within [0, 1].
+        """Score candidates, one float32 (n_stores, 164) array each; higher is better, unbounded.
+
+        Within a task, a score that is higher by 1 promises a candidate that is twice as fast.
 
         Raises:
             ModelNotFittedError: there is no model yet.
@@ -109,62 +116,101 @@ class XGBoostCostModel:
             raise ModelNotFittedError("the cost model has seen no data: call fit() or from_snapshot() first")
         if batch.n_candidates == 0:
             return Prediction(np.empty(0, dtype=np.float64), self._model_id)
-        scores = self._booster.inplace_predict(pool_rows(batch)[:, self._columns])
+        scores = self._booster.inplace_predict(pool_rows(batch))
         return Prediction(np.asarray(scores, dtype=np.float64), self._model_id)
 
     @classmethod
-    def from_snapshot(cls, snapshot: ModelSnapshot, *, seed: int, num_threads: int) -> Self:
-        """The model that a snapshot holds: equal features get equal scores.
+    def from_snapshot(cls, snapshot: ModelSnapshot, *, seed: int, num_threads: int = 1) -> Self:
+        """The model that a snapshot holds: equal features get equal scores, and `fit` boosts on from it.
 
         Raises:
             FeatureVersionMismatchError: it was trained on another feature version.
             ModelError: it is of another kind, or its bytes are damaged.
         """
-        if snapshot.feature_version != FEATURE_VERSION:
-            raise FeatureVersionMismatchError(
-                f"model {snapshot.model_id[:12]} was trained on features {snapshot.feature_version!r}, this "
-                f"program computes {FEATURE_VERSION!r}: train a new model from the log"
-            )
-        if snapshot.kind != MODEL_KIND:
-            raise ModelError(
-                f"model {snapshot.model_id[:12]} is of kind {snapshot.kind!r}, expected {MODEL_KIND!r}: "
-                "train a new model from the log"
-            )
-        if _model_id(snapshot.booster_ubj) != snapshot.model_id:
-            raise ModelError(
-                f"model {snapshot.model_id[:12]} is damaged: its bytes do not have this digest; "
-                "train a new model from the log"
-            )
-        booster = xgb.Booster({"nthread": num_threads}, model_file=bytearray(snapshot.booster_ubj))
+        check_usable(snapshot)
         model = cls(seed=seed, num_threads=num_threads)
-        model._booster = booster
-        model._columns = np.array([int(name) for name in booster.feature_names or []], dtype=np.intp)
+        model._base = snapshot
+        model._booster = xgb.Booster({"nthread": num_threads}, model_file=bytearray(snapshot.booster_ubj))
         model._model_id = snapshot.model_id
         return model
 
+    def column_gains(self) -> dict[int, float]:
+        """Share of each pooled column in the loss that the trees took away; sums to 1, empty without trees.
 
-def evaluate_xgboost(training_set: TrainingSet, *, seed: int, num_threads: int) -> dict[str, float]:
-    """`evaluate` of this model: up to five fits, so ask for it now and then, not at every refit."""
+        Raises:
+            ModelNotFittedError: there is no model yet.
+        """
+        if self._booster is None:
+            raise ModelNotFittedError("the cost model has seen no data: call fit() or from_snapshot() first")
+        gains = self._booster.get_score(importance_type="total_gain")
+        total = sum(float(gain) for gain in gains.values() if isinstance(gain, float))
+        # XGBoost calls columns without a name f0, f1 and so on.
+        return {int(name[1:]): gain / total for name, gain in gains.items() if isinstance(gain, float)}
 
-    def fit_predict(train: TrainingSet, test: TrainingSet) -> npt.NDArray[np.float64]:
+
+def boost(
+    rows: FloatArray,
+    training_set: TrainingSet,
+    params: Mapping[str, Any],
+    *,
+    num_rounds: int,
+    base_ubj: bytes | None = None,
+) -> xgb.Booster:
+    """Boost `num_rounds` trees under the group-centred squared error of log2(label).
+
+    Args:
+        rows: float32 (n_candidates, n_columns).
+        base_ubj: a model whose trees come first, unchanged.
+    """
+    target = np.log2(np.maximum(training_set.label, MIN_LABEL)).astype(np.float64)
+    _, group = np.unique(training_set.group, return_inverse=True)
+    group_sizes = np.bincount(group)
+
+    def gradient(scores: npt.NDArray[np.float32], data: xgb.DMatrix) -> tuple[Scores, Scores]:
+        error = scores - target
+        centred = error - (np.bincount(group, weights=error) / group_sizes)[group]
+        return centred, np.ones_like(centred)
+
+    data = xgb.DMatrix(rows, label=target, nthread=params["nthread"])
+    # From bytes, never from a booster in memory: that would go on with the random numbers of its last use.
+    base = bytearray(base_ubj) if base_ubj is not None else None
+    return xgb.train(dict(params), data, num_boost_round=num_rounds, obj=gradient, xgb_model=base)
+
+
+def check_usable(snapshot: ModelSnapshot) -> None:
+    """Whether this program can predict with a snapshot.
+
+    Raises:
+        FeatureVersionMismatchError: it was trained on another feature version.
+        ModelError: it is of another kind, or its bytes are damaged.
+    """
+    what, remedy = f"cost model {snapshot.model_id[:12]}", "train a new model from the log"
+    if snapshot.feature_version != FEATURE_VERSION:
+        raise FeatureVersionMismatchError(
+            f"{what} was trained on features {snapshot.feature_version!r}, this program computes "
+            f"{FEATURE_VERSION!r}: {remedy}"
+        )
+    if snapshot.kind != MODEL_KIND:
+        raise ModelError(f"{what} is of kind {snapshot.kind!r}, expected {MODEL_KIND!r}: {remedy}")
+    if _model_id(snapshot.booster_ubj) != snapshot.model_id:
+        raise ModelError(f"{what} is damaged: its bytes do not have this digest; {remedy}")
+
+
+def evaluate_xgboost(training_set: TrainingSet, *, seed: int, num_threads: int = 1) -> dict[str, float]:
+    """`evaluate` of this model: up to six fits, so ask for it now and then, not at every refit."""
+    return evaluate(training_set, fit_predict(seed=seed, num_threads=num_threads), seed=seed)
+
+
+def fit_predict(*, seed: int, num_threads: int = 1) -> FitPredict:
+    """This model without a base, as the functions of `evaluation` take it."""
+
+    def trained_and_asked(train: TrainingSet, test: TrainingSet) -> Scores:
         model = XGBoostCostModel(seed=seed, num_threads=num_threads)
         model.fit(train)
         return model.predict_batch(test.features).score
 
-    return evaluate(training_set, fit_predict, seed=seed)
+    return trained_and_asked
 
 
 def _model_id(booster_ubj: bytes) -> str:
     return hashlib.sha256(booster_ubj).hexdigest()
-
-
-def _informative_columns(pooled: FloatArray) -> npt.NDArray[np.intp]:
-    """Columns that vary, each content once: half of TVM's features are constant on any one log.
-
-    A training set whose columns are all constant keeps the first: a booster needs one.
-    """
-    first_with: dict[bytes, int] = {}
-    varying = np.flatnonzero(np.ptp(pooled, axis=0) > 0)
-    for column in varying:
-        first_with.setdefault(pooled[:, column].tobytes(), int(column))
-    return np.array(sorted(first_with.values()) or [0], dtype=np.intp)

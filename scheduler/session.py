@@ -109,7 +109,8 @@ class TuningSession:
         self._states = [TaskState(entry) for entry in tasks]
         fingerprint = measurer.machine.fingerprint
         self.session_id = session_id_of([entry.task for entry in tasks], config, fingerprint)
-        self._training: list[RecordedTrial] = []
+        self._earlier: list[RecordedTrial] = []  # of other sessions: what the base learns from
+        self._training: list[RecordedTrial] = []  # of this one
         self._num_fitted = 0
         self._model_id: str | None = None
         self._num_before = 0  # trials and seconds of earlier runs
@@ -182,7 +183,15 @@ class TuningSession:
                     with_features=True,
                 )
             )
-        self._training = self._store.training_trials(mcpu=tasks[0].target.mcpu, limit=_MAX_TRAINING_TRIALS)
+        trials = self._store.training_trials(mcpu=tasks[0].target.mcpu, limit=_MAX_TRAINING_TRIALS)
+        for trial in trials:
+            is_own = trial.record.session_id == self.session_id
+            (self._training if is_own else self._earlier).append(trial)
+        with self._timed("model"):
+            base = self._model.learn_base(self._earlier)
+        if base is not None:
+            self._model_id = base.model_id
+            self._store.save_model(base)
         self._on_event(SessionStarted(self.session_id, not known.is_new, self.status()))
 
     def _measure_defaults(self) -> None:
@@ -262,7 +271,7 @@ class TuningSession:
         if self._num_trials() == self._num_before or len(self._training) < _MIN_TRIALS_TO_FIT:
             return {}
         with self._timed("model"):
-            return self._model.evaluate(self._training)
+            return self._model.evaluate(self._earlier + self._training)
 
     def _race_all(self) -> None:
         """Time the best few of each task again, interleaved: that median is the number shown to people."""

@@ -2,7 +2,8 @@
 
 The gradient is Ansor's (Zheng et al., OSDI 2020, §6.2): what the last trials of a task gained, blended with
 an optimistic guess of what is still to gain, either its whole time spread over the trials so far or the
-distance to the fastest rate seen on any task. A task that stalls is left alone; when all are, tuning ends.
+distance to the fastest rate seen on tasks like it. A task that stalls is left alone; when all are, tuning
+ends.
 """
 
 from collections.abc import Sequence
@@ -10,11 +11,17 @@ from dataclasses import dataclass
 
 from tunewright.search.stopping import is_stalled
 
-# Ansor's alpha and beta: how much to believe the past, and how close to the best rate a task may get.
-_HISTORY_SHARE = 0.2
-_REACHABLE_RATE_SHARE = 0.5
-# The window of trials over which the recent gain is taken.
-_WINDOW = 32
+
+@dataclass(frozen=True, slots=True)
+class AllocationConfig:
+    """`history_share`: how much to believe the recent gain, Ansor's alpha. `window`: over how many trials it
+    is taken. `reachable_slowdown`: a task is expected to get as close as this to the best rate of tasks like
+    it, Ansor's beta; None expects nothing.
+    """
+
+    history_share: float = 0.2
+    window: int = 32
+    reachable_slowdown: float | None = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +29,14 @@ class TaskProgress:
     """What the task scheduler knows of one task.
 
     `best_secs_by_trial`: best verified seconds per call after each trial, infinite until there is one.
+    `operators`: what it computes, without shapes; tasks of equal operators reach similar rates.
     `is_exhausted`: its strategy has nothing left to propose.
     """
 
     weight: int
     flop: float
     best_secs_by_trial: Sequence[float]
+    operators: str = ""
     is_exhausted: bool = False
 
     @property
@@ -39,33 +48,41 @@ class TaskProgress:
         return self.best_secs_by_trial[-1] if self.best_secs_by_trial else float("inf")
 
 
-def predicted_gain(task: TaskProgress, best_flop_rate: float) -> float:
+def predicted_gain(
+    task: TaskProgress, best_flop_rate: float, config: AllocationConfig | None = None
+) -> float:
     """Seconds per model run that one more trial of the task may save; infinite where it has no time yet.
 
     Args:
-        best_flop_rate: FLOP per second of the fastest task, 0 where unknown.
+        best_flop_rate: FLOP per second of the fastest task that is like it, 0 where unknown.
     """
+    config = config or AllocationConfig()
     curve, trials, secs = task.best_secs_by_trial, task.num_trials, task.best_secs
     if secs == float("inf"):
         # A task without a time holds back the whole model; after many failures it has had its chance.
-        return float("inf") if trials < _WINDOW else 0.0
-    past = curve[max(0, trials - 1 - _WINDOW)]
-    recent = (past - secs) / min(trials, _WINDOW) if past != float("inf") else 0.0
-    reachable_secs = _REACHABLE_RATE_SHARE * task.flop / best_flop_rate if best_flop_rate else 0.0
-    optimistic = min(secs / trials, max(0.0, secs - reachable_secs))
-    return task.weight * (_HISTORY_SHARE * recent + (1 - _HISTORY_SHARE) * optimistic)
+        return float("inf") if trials < config.window else 0.0
+    past = curve[max(0, trials - 1 - config.window)]
+    recent = (past - secs) / min(trials, config.window) if past != float("inf") else 0.0
+    optimistic = secs / trials
+    if config.reachable_slowdown is not None and best_flop_rate:
+        reachable_secs = config.reachable_slowdown * task.flop / best_flop_rate
+        optimistic = min(optimistic, max(0.0, secs - reachable_secs))
+    return task.weight * (config.history_share * recent + (1 - config.history_share) * optimistic)
 
 
-def next_task(tasks: Sequence[TaskProgress], *, patience: int) -> int | None:
+def next_task(
+    tasks: Sequence[TaskProgress], *, patience: int, config: AllocationConfig | None = None
+) -> int | None:
     """Index of the task to spend the next batch on, or None where every task is done.
 
     Args:
         patience: a task is done after this many trials without a gain of 1 %.
     """
-    rates = [task.flop / task.best_secs for task in tasks if task.best_secs != float("inf")]
-    best_rate = max(rates, default=0.0)
+    best_rates: dict[str, float] = {}
+    for task in tasks:
+        best_rates[task.operators] = max(best_rates.get(task.operators, 0.0), task.flop / task.best_secs)
     open_tasks = [
-        (predicted_gain(task, best_rate), -task.num_trials, -index)
+        (predicted_gain(task, best_rates[task.operators], config), -task.num_trials, -index)
         for index, task in enumerate(tasks)
         if not task.is_exhausted and not is_stalled(task.best_secs_by_trial, patience, 0.01)
     ]

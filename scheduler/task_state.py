@@ -63,7 +63,8 @@ class TaskState:
     def progress(self) -> TaskProgress:
         """What the task scheduler decides by."""
         task = self.entry.task
-        return TaskProgress(task.weight, task.workload.flop, self.best_curve, self.is_exhausted)
+        operators = task.workload.name.partition(" ")[0]
+        return TaskProgress(task.weight, task.workload.flop, self.best_curve, operators, self.is_exhausted)
 
     def status(self, patience: int) -> TaskStatus:
         """What people see."""

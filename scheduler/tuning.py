@@ -14,6 +14,7 @@ from tunewright.core.types import (
     Origin,
     Prediction,
     RecordedTrial,
+    TargetSpec,
     TuningTask,
 )
 from tunewright.cost_model import make_training_set
@@ -23,19 +24,49 @@ from tunewright.scheduler.events import SessionEvent, SessionFinished
 from tunewright.scheduler.protocols import Measurer, RecordStore
 from tunewright.scheduler.session import Budget, SessionConfig, TuningSession
 from tunewright.scheduler.task_state import SessionTask
-from tunewright.search import CostModel, DesignSpace, EvolutionarySearch, RandomSearch, SearchStrategy
+from tunewright.search import (
+    CostModel,
+    DesignSpace,
+    EvolutionarySearch,
+    Hardware,
+    RandomSearch,
+    SearchStrategy,
+)
 
-StrategyFactory = Callable[[DesignSpace, CostModel, int], SearchStrategy]
 SpaceFactory = Callable[[TuningTask], DesignSpace]
 
-# On a machine whose cores are busy, OpenMP's barriers turn a fit of 0.1 s into many seconds.
-_MODEL_THREADS = 1
+_MIN_TRIALS_FOR_BASE = 16
 
-STRATEGIES: dict[str, StrategyFactory] = {
-    "evolutionary": lambda space, model, seed: EvolutionarySearch(
-        space, model, DraftTrees(seed=seed), seed=seed
-    ),
-    "random": lambda space, model, seed: RandomSearch(space, seed=seed),
+# Of every other task in the log: its first drafts for a new task.
+_SEEDS_PER_TASK = 4
+
+
+@dataclass(frozen=True, slots=True)
+class StrategyParts:
+    """What the search of one task is made of; `seeds` are the best trials of other tasks."""
+
+    space: DesignSpace
+    model: CostModel
+    hardware: Hardware
+    seeds: Sequence[RecordedTrial]
+    seed: int
+
+
+def _evolutionary(parts: StrategyParts) -> SearchStrategy:
+    return EvolutionarySearch(
+        parts.space,
+        parts.model,
+        DraftTrees(seed=parts.seed),
+        DraftTrees(seed=parts.seed),
+        seed=parts.seed,
+        hardware=parts.hardware,
+        seeds=parts.seeds,
+    )
+
+
+STRATEGIES: dict[str, Callable[[StrategyParts], SearchStrategy]] = {
+    "evolutionary": _evolutionary,
+    "random": lambda parts: RandomSearch(parts.space, seed=parts.seed),
 }
 
 
@@ -48,6 +79,7 @@ class TuneOptions:
     seed: int = 0
     batch_size: int = 16
     evaluator: EvaluatorConfig = field(default_factory=EvaluatorConfig)
+    base_model: ModelSnapshot | None = None  # instead of one that is trained from the log
 
     def __post_init__(self) -> None:
         if self.strategy not in STRATEGIES:
@@ -58,15 +90,27 @@ class TuneOptions:
 
 
 class OnlineModel:
-    """The cost model of a session: XGBoost, refit on the trials that the session hands over."""
+    """The cost model of a session: a base that stays, and at each refit the session's own trials on top."""
 
-    def __init__(self, *, seed: int) -> None:
-        self._model = XGBoostCostModel(seed=seed, num_threads=_MODEL_THREADS)
+    def __init__(self, *, seed: int, base: ModelSnapshot | None = None) -> None:
+        """Raises: ModelError: `base` cannot be used; `read_model` would have said so."""
         self._seed = seed
+        self._has_base = base is not None
+        self._model = XGBoostCostModel.from_snapshot(base, seed=seed) if base else XGBoostCostModel(seed=seed)
 
     @property
     def is_fitted(self) -> bool:
         return self._model.is_fitted
+
+    def learn_base(self, trials: Sequence[RecordedTrial]) -> ModelSnapshot | None:
+        """Train the base, unless it was given or the trials are too few; 0.5 s for 8192."""
+        training_set = make_training_set(trials)
+        if self._has_base or len(training_set) < _MIN_TRIALS_FOR_BASE:
+            return None
+        snapshot = XGBoostCostModel(seed=self._seed).fit(training_set)
+        self._model = XGBoostCostModel.from_snapshot(snapshot, seed=self._seed)
+        self._has_base = True
+        return snapshot
 
     def fit_trials(self, trials: Sequence[RecordedTrial]) -> ModelSnapshot:
         return self._model.fit(make_training_set(trials))
@@ -76,7 +120,7 @@ class OnlineModel:
 
     def evaluate(self, trials: Sequence[RecordedTrial]) -> dict[str, float]:
         training_set = make_training_set(trials)
-        return evaluate_xgboost(training_set, seed=self._seed, num_threads=_MODEL_THREADS)
+        return evaluate_xgboost(training_set, seed=self._seed)
 
 
 def tune_tasks(
@@ -102,16 +146,15 @@ def tune_tasks(
     """
     if not tasks:
         raise ConfigError(f"{model_name} has no task that can be tuned")
-    model = OnlineModel(seed=options.seed)
+    model = OnlineModel(seed=options.seed, base=options.base_model)
     make_strategy = STRATEGIES[options.strategy]
-    entries = [
-        SessionTask(
-            task,
-            make_strategy(make_space(task), model, _task_seed(options.seed, task)),
-            default_candidate(task),
-        )
-        for task in tasks
-    ]
+    hardware = hardware_of(tasks[0].target)
+    best_of_all = store.best_of_all_tasks(mcpu=tasks[0].target.mcpu, k=_SEEDS_PER_TASK)
+    entries = []
+    for task in tasks:
+        seeds = [one.trial for key, ranked in best_of_all.items() if key != task.key for one in ranked]
+        parts = StrategyParts(make_space(task), model, hardware, seeds, _task_seed(options.seed, task))
+        entries.append(SessionTask(task, make_strategy(parts), default_candidate(task)))
     config = SessionConfig(
         model_name, options.strategy, options.seed, options.budget, options.evaluator, options.batch_size
     )
@@ -132,6 +175,13 @@ def default_candidate(task: TuningTask) -> Candidate:
     from tunewright.core.tvm_adapter.default_schedule import default_trace
 
     return Candidate(task.key, default_trace(task.workload.mod_json, task.target), Origin.SEED)
+
+
+def hardware_of(target: TargetSpec) -> Hardware:
+    """What a search may know of a target."""
+    from tunewright.core.tvm_adapter.target import vector_lanes
+
+    return Hardware(target.num_threads, vector_lanes(target))
 
 
 def _task_seed(seed: int, task: TuningTask) -> int:

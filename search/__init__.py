@@ -1,6 +1,7 @@
 """Policy: what to try next. Strategies see candidates, records and predictions; never a store or a worker."""
 
 from tunewright.search.evolutionary import EvolutionaryConfig, EvolutionarySearch
+from tunewright.search.loop_nest import Hardware
 from tunewright.search.population import EvolutionConfig
 from tunewright.search.random import RandomSearch
 from tunewright.search.space import DesignSpace
@@ -14,6 +15,7 @@ __all__ = [
     "EvolutionConfig",
     "EvolutionaryConfig",
     "EvolutionarySearch",
+    "Hardware",
     "Proposal",
     "RandomSearch",
     "SearchStrategy",

@@ -4,18 +4,21 @@ Applying a trace costs 4-40 ms, changing its decisions some 20 us. A search that
 here and applies only the promising ones follows Pruner (Qiao et al., ASPLOS 2025).
 """
 
+import itertools
 import json
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tunewright.core.keys import canonical_json
 from tunewright.core.types import DecisionValue, FloatArray
+from tunewright.search.loop_nest import Hardware, LoopNest, guess, read_nest
 
 # Single moves cannot leave a bad tile whose every neighbour is bad too.
 _REDRAWN_SHARE = 0.1
@@ -51,13 +54,15 @@ class Sketch:
     """A structure with holes, in the order of its instructions; the same object for all of its points.
 
     `columns`: slice of each hole in the flattened decisions. `sums`: float32 (n_flat, n_sums) of 0 and 1,
-    which sums of the flattened logarithms are features.
+    which sums of the flattened logarithms are features. `nest`: None where no block is tiled.
     """
 
     index: int
+    signature: str = field(repr=False)
     holes: tuple[Hole, ...]
     columns: tuple[slice, ...]
     sums: FloatArray = field(repr=False)
+    nest: LoopNest | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +73,22 @@ class DecisionPoint:
     decisions: tuple[DecisionValue, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class ParsedTrace:
+    """`signature` is equal for all points of a sketch and for those of other extents."""
+
+    signature: str
+    holes: tuple[Hole, ...]
+    columns: tuple[slice, ...]
+    values: tuple[DecisionValue, ...]
+    nest: LoopNest | None
+
+
 class DecisionSpace:
     """What the traces seen so far tell of a task's design space: its sketches, and where blocks may go."""
 
-    def __init__(self) -> None:
+    def __init__(self, hardware: Hardware | None = None) -> None:
+        self._hardware = hardware or Hardware()
         self._sketches: dict[str, Sketch] = {}
         self._locations: dict[tuple[int, int], list[int]] = {}
         self._free: dict[int, tuple[list[int], list[int]]] = {}
@@ -79,18 +96,18 @@ class DecisionSpace:
     def learn(self, trace_json: str) -> DecisionPoint | None:
         """The point of a trace; None where the text is no trace, or has decisions of an unknown kind."""
         try:
-            signature, holes, values = _parse(trace_json)
+            parsed = parse_trace(trace_json)
         except (ValueError, TypeError, IndexError, KeyError):
             return None
-        sketch = self._sketches.get(signature)
+        sketch = self._sketches.get(parsed.signature)
         if sketch is None:
-            sketch = self._sketches[signature] = _make_sketch(len(self._sketches), holes)
-        if sketch.holes != holes:
+            sketch = self._sketches[parsed.signature] = _make_sketch(len(self._sketches), parsed)
+        if sketch.holes != parsed.holes:
             return None
-        for position, value in enumerate(values):
-            if isinstance(holes[position], Location) and isinstance(value, int):
+        for position, value in enumerate(parsed.values):
+            if isinstance(sketch.holes[position], Location) and isinstance(value, int):
                 self._add_location(sketch, position, value)
-        return DecisionPoint(sketch, values)
+        return DecisionPoint(sketch, parsed.values)
 
     def _add_location(self, sketch: Sketch, position: int, location: int) -> None:
         seen = self._locations.setdefault((sketch.index, position), [])
@@ -120,6 +137,16 @@ class DecisionSpace:
             rows[np.ix_(members, range(1, 1 + features.shape[1]))] = features
         return rows
 
+    def guesses(self, points: Sequence[DecisionPoint]) -> npt.NDArray[np.float64]:
+        """What the hardware makes one expect of points: log2 of their speed (n_points,), up to a constant."""
+        expected = np.zeros(len(points))
+        for sketch in self._sketches.values():
+            members = [i for i, point in enumerate(points) if point.sketch is sketch]
+            if members and sketch.nest is not None:
+                flat = np.array([_flatten(points[i]) for i in members], dtype=np.float32)
+                expected[members] = guess(sketch.nest, flat, self._hardware)
+        return expected
+
     def mutate(self, point: DecisionPoint, rng: random.Random) -> DecisionPoint:
         """A neighbour: one prime factor moved inside a tile, now and then all of them; or another number.
 
@@ -137,8 +164,32 @@ class DecisionSpace:
         else:
             others = [other for other in self._numbers(point.sketch, position) if other != value]
             changed = rng.choice(others) if others else value
-        decisions = point.decisions
-        return DecisionPoint(point.sketch, (*decisions[:position], changed, *decisions[position + 1 :]))
+        return replaced(point, position, changed)
+
+    def neighbours(self, point: DecisionPoint) -> list[DecisionPoint]:
+        """All points one step away: a prime factor moved inside a tile, a choice one up or down, a block
+        computed at another loop that was seen."""
+        found: list[DecisionPoint] = []
+        for position, (hole, value) in enumerate(zip(point.sketch.holes, point.decisions, strict=True)):
+            if isinstance(hole, Tile) and isinstance(value, tuple):
+                steps: list[DecisionValue] = list(_prime_moves(hole, value))
+            else:
+                numbers = self._numbers(point.sketch, position)
+                is_near = (
+                    (lambda n, at=value: abs(n - at) == 1) if isinstance(hole, Choice) else (lambda n: True)
+                )
+                steps = [number for number in numbers if number != value and is_near(number)]
+            found += [replaced(point, position, step) for step in steps]
+        return found
+
+    def like(self, foreign: ParsedTrace) -> Sketch | None:
+        """The sketch of which another task's trace is a point but for its extents; otherwise one whose tiled
+        block has the same loops in the same order, None where there is none."""
+        exact = self._sketches.get(foreign.signature)
+        if exact is not None or foreign.nest is None:
+            return exact
+        nests = ((sketch, sketch.nest) for sketch in self._sketches.values() if sketch.nest is not None)
+        return next((sketch for sketch, nest in nests if nest.has_same_loops(foreign.nest)), None)
 
     def redraw(self, point: DecisionPoint, rng: random.Random) -> DecisionPoint:
         """A random point of the same sketch."""
@@ -171,6 +222,12 @@ class DecisionSpace:
         return self._free[sketch.index]
 
 
+def replaced(point: DecisionPoint, position: int, value: DecisionValue) -> DecisionPoint:
+    """The point with another value in one of its holes."""
+    decisions = point.decisions
+    return DecisionPoint(point.sketch, (*decisions[:position], value, *decisions[position + 1 :]))
+
+
 def crossover(a: DecisionPoint, b: DecisionPoint, rng: random.Random) -> DecisionPoint:
     """Each decision from one of two points of the same sketch.
 
@@ -190,18 +247,26 @@ def distance(a: DecisionPoint, b: DecisionPoint) -> float:
     return sum(x != y for x, y in zip(a.decisions, b.decisions, strict=True))
 
 
-def _parse(trace_json: str) -> tuple[str, tuple[Hole, ...], tuple[DecisionValue, ...]]:
-    """Signature of the sketch, its holes and their values."""
+def parse_trace(trace_json: str) -> ParsedTrace:
+    """A recorded trace without its postprocessing.
+
+    Raises:
+        ValueError, TypeError, IndexError, KeyError: it is no trace, or has decisions of an unknown kind.
+    """
     instructions, recorded = json.loads(trace_json)
     kinds = [instruction[0] for instruction in instructions]
     end = kinds.index("EnterPostproc") if "EnterPostproc" in kinds else len(kinds)
     taken = [(index, value) for index, value in recorded if index < end]
-    # The instructions as a whole: sketches may differ only in the loop that a block is moved to.
-    signature = canonical_json([instructions[:end], [index for index, _ in taken]])
-    return (
-        signature,
-        tuple(_hole(instructions[index], value) for index, value in taken),
+    holes = tuple(_hole(instructions[index], value) for index, value in taken)
+    columns = _columns(holes)
+    by_instruction = {index: where for (index, _), where in zip(taken, columns, strict=True)}
+    return ParsedTrace(
+        # The instructions as a whole: sketches may differ only in the loop that a block is moved to.
+        canonical_json([instructions[:end], [index for index, _ in taken]]),
+        holes,
+        columns,
         tuple(tuple(value) if isinstance(value, list) else int(value) for _, value in taken),
+        read_nest(instructions[:end], by_instruction),
     )
 
 
@@ -219,13 +284,19 @@ def _hole(instruction: Sequence[Any], value: Any) -> Hole:
     raise ValueError(f"{instruction[0]} is no decision that a draft can change")
 
 
-def _make_sketch(index: int, holes: tuple[Hole, ...]) -> Sketch:
+def _columns(holes: Sequence[Hole]) -> tuple[slice, ...]:
     columns, start = [], 0
     for hole in holes:
         width = hole.num_levels if isinstance(hole, Tile) else 1
         columns.append(slice(start, start + width))
         start += width
-    return Sketch(index, holes, tuple(columns), _sums(holes, columns, start))
+    return tuple(columns)
+
+
+def _make_sketch(index: int, parsed: ParsedTrace) -> Sketch:
+    n_flat = parsed.columns[-1].stop if parsed.columns else 0
+    sums = _sums(parsed.holes, parsed.columns, n_flat)
+    return Sketch(index, parsed.signature, parsed.holes, parsed.columns, sums, parsed.nest)
 
 
 def _sums(holes: Sequence[Hole], columns: Sequence[slice], n_flat: int) -> FloatArray:
@@ -274,6 +345,16 @@ def _move_prime(hole: Tile, tile: tuple[int, ...], rng: random.Random) -> tuple[
     return tuple(factors) if factors[-1] <= hole.max_innermost else _random_tile(hole, rng)
 
 
+def _prime_moves(hole: Tile, tile: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    for source, sink in itertools.permutations(range(hole.num_levels), 2):
+        for prime in sorted(set(_primes(tile[source]))):
+            factors = list(tile)
+            factors[source] //= prime
+            factors[sink] *= prime
+            if factors[-1] <= hole.max_innermost:
+                yield tuple(factors)
+
+
 def _random_tile(hole: Tile, rng: random.Random) -> tuple[int, ...]:
     """Every prime factor at a random level, the innermost within its limit."""
     factors = [1] * hole.num_levels
@@ -289,6 +370,11 @@ def _random_tile(hole: Tile, rng: random.Random) -> tuple[int, ...]:
 
 def _num_moves(hole: Tile) -> int:
     return len(_primes(hole.extent)) if hole.num_levels > 1 else 0
+
+
+def divisors(value: int) -> list[int]:
+    """All divisors, ascending."""
+    return [divisor for divisor in range(1, value + 1) if value % divisor == 0]
 
 
 @lru_cache(maxsize=4096)

@@ -9,6 +9,9 @@ from tunewright.search.decisions import distance
 from tunewright.search.population import Drafts
 from tunewright.search.strategy import Proposal
 
+# Their parents lend nothing but a sketch.
+_ORPHANS = (Origin.RANDOM, Origin.TRANSFER)
+
 
 def diverse_drafts(drafts: Drafts, n: int, max_sibling_share: float) -> Drafts:
     """At most `n`, in their order: few siblings, and none that differ in one decision only."""
@@ -17,7 +20,7 @@ def diverse_drafts(drafts: Drafts, n: int, max_sibling_share: float) -> Drafts:
     for point, draft in drafts.items():
         if len(chosen) == n:
             break
-        parent = draft.parent.key if draft.origin is not Origin.RANDOM else None
+        parent = draft.parent.key if draft.origin not in _ORPHANS else None
         if all(distance(point, other) > 1 for other in chosen) and families.admit(parent):
             chosen[point] = draft
     return chosen

@@ -5,12 +5,16 @@ every candidate of every generation: minutes of CPU per batch. Here a model of t
 task's trials before each batch, drafts the candidates, as in Pruner (Qiao et al., ASPLOS 2025); twice as many
 as the batch takes are applied, and there the cost model, which reads whole programs and knows other tasks
 too, has its say.
+
+The first batch comes from other tasks' best schedules and from random points that suit the hardware. When
+nothing is gained any more, part of each batch are single steps from the best: coordinate descent, as in
+"Explore as a Storm, Exploit as a Raindrop" (Canesche et al., 2024).
 """
 
 import itertools
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,21 +23,33 @@ import numpy.typing as npt
 from tunewright.core.types import (
     AppliedCandidate,
     Candidate,
+    Draft,
     FailureKind,
     MeasureFailure,
     MeasureSuccess,
+    Origin,
     RecordedTrial,
     known_secs,
 )
 from tunewright.search.decisions import DecisionPoint, DecisionSpace
 from tunewright.search.diversity import diverse_drafts, diverse_proposals
-from tunewright.search.population import Drafts, EvolutionConfig, Scores, evolve, random_draft
+from tunewright.search.loop_nest import Hardware
+from tunewright.search.population import Drafts, EvolutionConfig, Scorer, best_drafts, evolve, random_draft
 from tunewright.search.random import draw_new
+from tunewright.search.scoring import DraftScorer
 from tunewright.search.space import DesignSpace
-from tunewright.search.strategy import CostModel, DraftModel, Proposal, ProposalLedger
+from tunewright.search.strategy import CostModel, DraftModel, Proposal, ProposalLedger, Scores
+from tunewright.search.transfer import transferred_drafts
 
-# The draft model needs something to compare: before, candidates are random.
+# The draft model needs something to compare: before, candidates are drafted without it.
 _MIN_TRIALS_TO_DRAFT = 8
+# Random candidates that show the sketches of a task: of three, one is missed with a chance of 0.5 %.
+_NUM_EXAMPLES = 16
+# Parents of single steps.
+_NUM_SUMMITS = 2
+_SHARES = ("random_share", "max_sibling_share", "opening_random_share", "transfer_share", "descent_share")
+
+Pool = dict[DecisionPoint, AppliedCandidate]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +60,30 @@ class EvolutionaryConfig:
     # Applying a candidate costs 5 ms (matmul) to 30 ms (convolution) of CPU, spread over all cores.
     applied_per_trial: float = 2.0
     # Picked at random: the models only learn where they are wrong from trials that they did not choose.
-    random_share: float = 0.06
+    random_share: float = 0.03
     # At most this share of a batch may descend from one parent: siblings differ in few decisions.
     max_sibling_share: float = 0.15
     # Drafts that compete again before the next batch, and applied candidates (some 8 kB each).
     max_survivors: int = 128
     max_pool: int = 64
+    # First batch: random points that compete by what the hardware makes one expect (0: none do), candidates
+    # applied for each trial where the cost model can choose, shares of random and of other tasks' points.
+    opening_drafts: int = 2048
+    opening_applied_per_trial: float = 6.0
+    opening_random_share: float = 0.25
+    transfer_share: float = 0.5
+    # How far the draft model starts from what the hardware makes one expect.
+    belief_weight: float = 1.0
+    # Single steps from the best take this share of a batch when the last trials brought nothing.
+    descent_share: float = 0.25
+    descent_patience: int = 32
+    # What doubling the build time counts, in doublings of the run time.
+    build_weight: float = 0.1
 
     def __post_init__(self) -> None:
         if self.applied_per_trial < 1.0:
             raise ValueError(f"applied_per_trial is {self.applied_per_trial}, expected at least 1")
-        for name in ("random_share", "max_sibling_share"):
+        for name in _SHARES:
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a share between 0 and 1")
 
@@ -64,6 +93,13 @@ class EvolutionarySearch:
 
     The drafts that survive and the applied candidates that wait are a cache: a restart loses them and finds
     others, nothing that `tell` has to restore.
+
+    Args:
+        model: ranks applied candidates; it may know other tasks.
+        draft_model: learns which of the task's decisions are fast.
+        build_model: learns which of them are built quickly, None where that does not matter.
+        hardware: of the task's target.
+        seeds: best trials of other tasks on the same target.
     """
 
     name = "evolutionary"
@@ -73,97 +109,167 @@ class EvolutionarySearch:
         space: DesignSpace,
         model: CostModel,
         draft_model: DraftModel,
+        build_model: DraftModel | None = None,
         *,
         seed: int,
+        hardware: Hardware | None = None,
+        seeds: Sequence[RecordedTrial] = (),
         config: EvolutionaryConfig | None = None,
     ) -> None:
         self._space = space
         self._model = model
-        self._draft_model = draft_model
+        self._seeds = seeds
         self._config = config or EvolutionaryConfig()
         self._ledger = ProposalLedger(seed)
-        self._decisions = DecisionSpace()
+        self._decisions = DecisionSpace(hardware)
+        self._scorer = DraftScorer(
+            self._decisions,
+            draft_model,
+            build_model,
+            belief_weight=self._config.belief_weight,
+            build_weight=self._config.build_weight,
+        )
         self._secs: dict[DecisionPoint, float] = {}  # of told points, infinite for failures
-        self._measured: dict[DecisionPoint, Candidate] = {}  # those of them that ran to the end
+        self._build_secs: dict[DecisionPoint, float] = {}  # of those of them that were built or timed out
+        self._measured: dict[DecisionPoint, Candidate] = {}  # of those that ran to the end
+        self._best_secs = math.inf
+        self._num_until_best = 0
+        self._examples: Pool = {}
         self._drafted: set[DecisionPoint] = set()  # never to be applied again
         self._survivors: Drafts = {}
-        self._pool: dict[DecisionPoint, AppliedCandidate] = {}
+        self._pool: Pool = {}
 
     def tell(self, trials: Sequence[RecordedTrial]) -> None:
         self._ledger.told(trials)
         for trial in trials:
-            candidate, result = trial.record.candidate, trial.record.result
+            result = trial.record.result
             if isinstance(result, MeasureFailure) and result.kind is FailureKind.WORKER_LOST:
                 continue  # not the candidate's fault
-            point = self._decisions.learn(candidate.trace_json)
+            point = self._decisions.learn(trial.record.candidate.trace_json)
             if point is not None:
-                self._secs[point] = known_secs(result)
-                if isinstance(result, MeasureSuccess):
-                    self._measured[point] = candidate
+                self._learn(point, trial)
+
+    def _learn(self, point: DecisionPoint, trial: RecordedTrial) -> None:
+        record = trial.record
+        self._secs[point] = known_secs(record.result)
+        if isinstance(record.result, MeasureSuccess):
+            self._measured[point] = record.candidate
+            if self._secs[point] < self._best_secs:
+                self._best_secs, self._num_until_best = self._secs[point], len(self._secs)
+        elif record.result.kind is FailureKind.BUILD_TIMEOUT:
+            self._build_secs[point] = record.evaluator.build_timeout_secs
+        if record.result.build_secs > 0.0:
+            self._build_secs[point] = record.result.build_secs
 
     def ask(self, n: int) -> list[Proposal]:
         batch: list[Proposal] = []
         if n > 0:
-            batch = self._draft_and_verify(n) if self._can_draft() else self._sample_and_rank(n)
+            self._find_examples()
+            batch = self._draft_and_verify(n) if self._can_draft() else self._open(n)
         for proposal in batch:
             self._ledger.propose(proposal.applied)
         fresh = draw_new(self._space, self._ledger, n - len(batch))
         return batch + [Proposal(applied, score=None) for applied in fresh]
 
+    def _find_examples(self) -> None:
+        """Once: random candidates, which show what sketches there are, also those that no trial was of."""
+        if self._examples:
+            return
+        for applied in self._space.sample(_NUM_EXAMPLES, self._ledger.next_seed()):
+            point = self._decisions.learn(applied.candidate.trace_json)
+            if point is not None:
+                self._examples.setdefault(point, applied)
+
     def _can_draft(self) -> bool:
         return len(self._secs) >= _MIN_TRIALS_TO_DRAFT and bool(self._measured)
 
-    def _sample_and_rank(self, n: int) -> list[Proposal]:
-        """Little is known of this task: random candidates, ranked by what the model learnt of others."""
-        if not self._model.is_fitted:
-            return []
-        size = round(n * self._config.applied_per_trial)
-        programs = {a.program_key: a for a in self._space.sample(size, self._ledger.next_seed())}
-        candidates = [applied for applied in programs.values() if self._ledger.is_new(applied)]
-        scores = self._model.predict([applied.features for applied in candidates]).score
-        order = np.argsort(-scores, kind="stable")[:n]
-        return [Proposal(candidates[index], float(scores[index])) for index in order]
+    def _open(self, n: int) -> list[Proposal]:
+        """Little is known of this task: other tasks' best, random points that suit the hardware, and some
+        that are random only."""
+        config, rng = self._config, random.Random(self._ledger.next_seed())
+        examples = {point: applied.candidate for point, applied in self._examples.items()}
+        seeds = self._seeds if config.transfer_share > 0.0 else ()
+        foreign = transferred_drafts(self._decisions, examples, seeds)
+        n_foreign = min(len(foreign), round(config.transfer_share * n))
+        n_suited = round((1.0 - config.opening_random_share) * (n - n_foreign))
+        per_trial = config.opening_applied_per_trial if self._model.is_fitted else 1.0
+        suited = self._suited(examples, round(per_trial * n_suited), rng)
+        self._survivors = _first(foreign, config.max_survivors)
+        realised = self._realise(_first(foreign, round(config.applied_per_trial * n_foreign)) | suited)
+        ranked = [proposal for _, proposal in self._rank(realised, self._scorer.believe)]
+        batch = [p for p in ranked if p.applied.candidate.origin is Origin.TRANSFER][:n_foreign]
+        batch += [p for p in ranked if p.applied.candidate.origin is not Origin.TRANSFER][:n_suited]
+        for applied in self._examples.values():
+            if len(batch) < n and self._ledger.is_new(applied):
+                batch.append(Proposal(applied, score=None))
+        return batch
+
+    def _suited(self, examples: Mapping[DecisionPoint, Candidate], n: int, rng: random.Random) -> Drafts:
+        """The best of many random points by what the hardware makes one expect."""
+        ancestors = list(examples.items())
+        if not ancestors:
+            return {}
+        drafts = dict(
+            random_draft(self._decisions, ancestors, rng) for _ in range(self._config.opening_drafts)
+        )
+        return diverse_drafts(
+            dict(best_drafts(drafts, self._scorer.believe, len(drafts))), n, max_sibling_share=1.0
+        )
 
     def _draft_and_verify(self, n: int) -> list[Proposal]:
         config, rng = self._config, random.Random(self._ledger.next_seed())
-        self._fit_draft_model()
+        self._scorer.fit(self._secs, self._build_secs)
         parents = dict(sorted(self._measured.items(), key=lambda item: (self._secs[item[0]], item[1].key)))
-        drafts = evolve(self._decisions, parents, self._survivors, self._draft_scores, rng, config.evolution)
+        drafts = evolve(
+            self._decisions, parents, self._survivors, self._scorer.predict, rng, config.evolution
+        )
+        drafts = self._with_steps(drafts, parents)
         drafts = {p: draft for p, draft in drafts.items() if p not in self._drafted and p not in self._secs}
-        self._survivors = dict(itertools.islice(drafts.items(), config.max_survivors))
+        self._survivors = _first(drafts, config.max_survivors)
+
         n_random = min(n, math.floor(config.random_share * n + rng.random()))
-        wild = dict(random_draft(self._decisions, list(parents.items()), rng) for _ in range(n_random))
-        n_chosen = round(n * config.applied_per_trial) - n_random
+        ancestors = [(point, applied.candidate) for point, applied in self._examples.items()]
+        wild = dict(
+            random_draft(self._decisions, ancestors or list(parents.items()), rng) for _ in range(n_random)
+        )
+        n_steps = min(round(config.descent_share * n), n - n_random) if self._is_stalled() else 0
+        descent = _first({p: draft for p, draft in drafts.items() if draft.origin is Origin.DESCENT}, n_steps)
+        n_chosen = round(n * config.applied_per_trial) - n_random - len(descent)
         chosen = diverse_drafts(drafts, n_chosen, config.max_sibling_share)
+
         self._pool = {p: applied for p, applied in self._pool.items() if self._ledger.is_new(applied)}
-        self._pool |= self._realise(wild | chosen)
-        ranked = self._rank(self._pool)
+        self._pool |= self._realise(wild | descent | chosen)
+        ranked = self._rank(self._pool, self._scorer.predict)
         self._pool = {point: proposal.applied for point, proposal in ranked[: config.max_pool]}
-        return self._pick(ranked, wild, n)
+        return self._pick(ranked, wild.keys() | descent.keys(), n)
 
-    def _fit_draft_model(self) -> None:
-        secs = np.array(list(self._secs.values()))
-        labels = np.where(np.isfinite(secs), secs.min() / secs, 0.0).astype(np.float32)
-        self._draft_model.fit(self._decisions.vectors(list(self._secs)), labels)
+    def _is_stalled(self) -> bool:
+        return len(self._secs) - self._num_until_best >= self._config.descent_patience
 
-    def _draft_scores(self, points: Sequence[DecisionPoint]) -> Scores:
-        return self._draft_model.predict(self._decisions.vectors(points))
+    def _with_steps(self, drafts: Drafts, parents: Mapping[DecisionPoint, Candidate]) -> Drafts:
+        """The drafts, best first, with all single steps from the best parents."""
+        if self._config.descent_share == 0.0:
+            return drafts
+        for point, candidate in reversed(list(itertools.islice(parents.items(), _NUM_SUMMITS))):
+            for step in self._decisions.neighbours(point):
+                drafts[step] = Draft(candidate, step.decisions, Origin.DESCENT)
+        return dict(best_drafts(drafts, self._scorer.predict, len(drafts)))
 
-    def _realise(self, drafts: Drafts) -> dict[DecisionPoint, AppliedCandidate]:
+    def _realise(self, drafts: Drafts) -> Pool:
         """The drafts that are legal and whose programs are new."""
         self._drafted.update(drafts)
         programs = {applied.program_key for applied in self._pool.values()}
-        realised: dict[DecisionPoint, AppliedCandidate] = {}
+        realised: Pool = {}
         for point, applied in zip(drafts, self._space.realise(list(drafts.values())), strict=True):
             if applied and applied.program_key not in programs and self._ledger.is_new(applied):
                 programs.add(applied.program_key)
                 realised[point] = applied
         return realised
 
-    def _rank(self, pool: Mapping[DecisionPoint, AppliedCandidate]) -> list[tuple[DecisionPoint, Proposal]]:
+    def _rank(self, pool: Pool, score: Scorer) -> list[tuple[DecisionPoint, Proposal]]:
         """Best first, by the mean of the places that both models give: each knows what the other does not."""
         points, candidates = list(pool), list(pool.values())
-        places = _places(self._draft_scores(points))
+        places = _places(score(points))
         scores: Sequence[float | None] = [None] * len(candidates)
         if self._model.is_fitted and candidates:
             predicted = self._model.predict([applied.features for applied in candidates]).score
@@ -174,13 +280,19 @@ class EvolutionarySearch:
             for index in np.argsort(places, kind="stable")
         ]
 
-    def _pick(self, ranked: Sequence[tuple[DecisionPoint, Proposal]], wild: Drafts, n: int) -> list[Proposal]:
-        """The batch: the best under the rules of diversity, the random ones, then whatever is best."""
-        lottery = [proposal for point, proposal in ranked if point in wild]
-        rest = [proposal for point, proposal in ranked if point not in wild]
-        batch = diverse_proposals(rest, n - len(lottery), self._config.max_sibling_share) + lottery
+    def _pick(
+        self, ranked: Sequence[tuple[DecisionPoint, Proposal]], reserved: Set[DecisionPoint], n: int
+    ) -> list[Proposal]:
+        """The batch: the best under the rules of diversity, the reserved ones, then whatever is best."""
+        guests = [proposal for point, proposal in ranked if point in reserved]
+        rest = [proposal for point, proposal in ranked if point not in reserved]
+        batch = diverse_proposals(rest, n - len(guests), self._config.max_sibling_share) + guests
         chosen = {id(proposal) for proposal in batch}
         return batch + [p for p in rest if id(p) not in chosen][: n - len(batch)]
+
+
+def _first(drafts: Drafts, n: int) -> Drafts:
+    return dict(itertools.islice(drafts.items(), n))
 
 
 def _places(scores: Scores) -> npt.NDArray[np.float64]:

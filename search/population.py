@@ -5,13 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from tunewright.core.types import Candidate, Draft, Origin
 from tunewright.search.decisions import DecisionPoint, DecisionSpace, crossover
+from tunewright.search.strategy import Scores
 
 Drafts = dict[DecisionPoint, Draft]
-Scores = npt.NDArray[np.float64]
 Scorer = Callable[[Sequence[DecisionPoint]], Scores]
 
 
@@ -49,7 +48,7 @@ def evolve(
     }
     for point, draft in survivors.items():
         population.setdefault(point, draft)
-    ranked = _best(population, score, config.population_size)
+    ranked = best_drafts(population, score, config.population_size)
     for _ in range(config.num_generations):
         for _ in range(config.population_size):
             kind = rng.random()
@@ -59,7 +58,7 @@ def evolve(
                 crosses = kind < config.fresh_share + config.crossover_share
                 child, draft = _child(space, ranked, crosses, rng, config)
             population.setdefault(child, draft)
-        population = dict(ranked := _best(population, score, config.population_size))
+        population = dict(ranked := best_drafts(population, score, config.population_size))
     return population
 
 
@@ -72,7 +71,7 @@ def random_draft(
     return fresh, Draft(candidate, fresh.decisions, Origin.RANDOM)
 
 
-def _best(population: Drafts, score: Scorer, n: int) -> list[tuple[DecisionPoint, Draft]]:
+def best_drafts(population: Drafts, score: Scorer, n: int) -> list[tuple[DecisionPoint, Draft]]:
     points = list(population)
     order = np.argsort(-score(points), kind="stable")[:n]
     return [(points[index], population[points[index]]) for index in order]

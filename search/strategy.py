@@ -16,6 +16,8 @@ from tunewright.core.types import (
     RecordedTrial,
 )
 
+Scores = npt.NDArray[np.float64]
+
 
 class CostModel(Protocol):
     """Scores of candidates that nobody has measured; higher is better inside one task."""
@@ -27,14 +29,17 @@ class CostModel(Protocol):
 
 
 class DraftModel(Protocol):
-    """Scores of one task's decision vectors: cheap enough to be refit before every batch."""
+    """Values of one task's decision vectors: cheap enough to be refit before every batch."""
 
-    def fit(self, vectors: FloatArray, labels: FloatArray) -> None:
-        """Learn anew from `vectors` (n, n_columns) with `labels` (n,) in [0, 1], higher is better."""
+    def fit(self, vectors: FloatArray, labels: FloatArray, beliefs: Scores) -> None:
+        """Learn anew from `vectors` (n, n_columns) with `labels` (n,) in [0, 1], higher is better.
+
+        `beliefs` (n,): log2 of the labels as expected without any trial, up to a constant.
+        """
         ...
 
-    def predict(self, vectors: FloatArray) -> npt.NDArray[np.float64]:
-        """Scores (n,) of `vectors` (n, n_columns)."""
+    def predict(self, vectors: FloatArray, beliefs: Scores) -> Scores:
+        """log2 of the labels (n,) of `vectors` (n, n_columns) with `beliefs` (n,)."""
         ...
 
 

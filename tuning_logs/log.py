@@ -287,12 +287,11 @@ class TuningLog:
         with self._transaction(self._reader) as session:
             return queries.trials(session, *conditions, with_features=True, newest_first_limit=limit)
 
-    def latest_model(self) -> ModelSnapshot | None:
-        """The cost model that was trained last, of whatever kind and feature version."""
-        query = select(ModelRow).order_by(ModelRow.trained_at.desc(), ModelRow.id.desc()).limit(1)
+    def models(self) -> list[ModelSnapshot]:
+        """All cost models, of whatever kind and feature version, those trained last first."""
+        query = select(ModelRow).order_by(ModelRow.trained_at.desc(), ModelRow.id.desc())
         with self._transaction(self._reader) as session:
-            row = session.scalar(query)
-            return None if row is None else codec.model_from_row(row)
+            return [codec.model_from_row(row) for row in session.scalars(query)]
 
     # ---- the best-schedule database
 

@@ -100,7 +100,7 @@ class CostModelContract(ABC):
     @pytest.mark.parametrize("label", [0.0, 1.0])
     def test_fits_what_has_nothing_to_tell_apart(self, label: float) -> None:
         data = learnable_set(12, seed=1)
-        same = TrainingSet(data.features, np.full(12, label, dtype=np.float32), data.group)
+        same = TrainingSet(data.features, np.full(12, label, dtype=np.float32), data.group, data.group_tasks)
         one = data.subset(np.arange(12) == 0)
         for training_set in (same, one):
             model = self.make(0)

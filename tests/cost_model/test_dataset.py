@@ -39,6 +39,7 @@ def test_labels_are_shares_of_the_groups_best(trials: list[RecordedTrial]) -> No
     for name in set(names):
         members = [index for index, other in enumerate(names) if other == name]
         assert len(set(data.group[members])) == 1
+        assert data.group_tasks[data.group[members[0]]] == name[0]
         has_time = [trials[index].record.result.run_secs != () for index in members]
         np.testing.assert_array_equal(data.label[members] > 0, has_time)
         if any(has_time):

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from tests.cost_model.trials import features
+from tunewright.core.types import TaskKey
 from tunewright.cost_model import FeatureBatch, TrainingSet
-from tunewright.cost_model.evaluation import evaluate
+from tunewright.cost_model.evaluation import evaluate, mean_metrics, rank_unseen_tasks
 
 METRICS = ("spearman", "pairwise_accuracy", "top_quarter_recall", "top_1_score", "top_5_score")
 
@@ -14,7 +15,11 @@ def make_set(n_groups: int, per_group: int) -> TrainingSet:
     label = np.random.default_rng(0).permutation(n).astype(np.float32) / n
     arrays = [np.full((1, 164), value, dtype=np.float32) for value in label]
     group = np.arange(n, dtype=np.int32) % n_groups
-    return TrainingSet(FeatureBatch.from_arrays(arrays), label, group)
+    return TrainingSet(FeatureBatch.from_arrays(arrays), label, group, tasks(n_groups))
+
+
+def tasks(n_groups: int) -> tuple[TaskKey, ...]:
+    return tuple(TaskKey(f"task-{group}") for group in range(n_groups))
 
 
 def oracle(train: TrainingSet, test: TrainingSet) -> np.ndarray:
@@ -47,13 +52,44 @@ def test_nothing_held_out_is_trained_on() -> None:
         return oracle(train, test)
 
     evaluate(data, spy, seed=3)
-    assert shares == pytest.approx([0.2, 0.4, 0.2, 0.2, 0.2])
-    assert whole_groups == [False, True, True, True, True]
+    assert shares == pytest.approx([0.2] * 6)
+    assert whole_groups == [False, True, True, True, True, True]
     assert sum(shares[1:]) == pytest.approx(1.0)
 
 
-def test_two_tasks_are_too_few_for_a_split_by_task() -> None:
-    assert {name.split("_task_")[0] for name in evaluate(make_set(2, 30), oracle, seed=0)} == {"within"}
+def test_a_task_is_held_out_on_all_its_machines() -> None:
+    data = make_set(4, 20)
+    two_machines = TrainingSet(data.features, data.label, data.group, (TaskKey("a"), TaskKey("b")) * 2)
+    seen: list[set[int]] = []
+
+    def spy(train: TrainingSet, test: TrainingSet) -> np.ndarray:
+        seen.append(set(test.group.tolist()))
+        return oracle(train, test)
+
+    rankings = rank_unseen_tasks(two_machines, spy, seed=0)
+    assert sorted(seen, key=min) == [{0, 2}, {1, 3}]
+    assert [(r.group, r.task_key, r.num_candidates) for r in rankings] == [
+        (0, "a", 20),
+        (1, "b", 20),
+        (2, "a", 20),
+        (3, "b", 20),
+    ]
+
+
+def test_the_mean_is_weighted_by_candidates() -> None:
+    data = make_set(2, 40)
+    kept = data.subset((data.group == 0) | (np.arange(80) < 20))  # 40 and 10
+
+    def right_for_the_first(train: TrainingSet, test: TrainingSet) -> np.ndarray:
+        return oracle(train, test) * np.where(test.group == 0, 1, -1)
+
+    rankings = rank_unseen_tasks(kept, right_for_the_first, seed=0)
+    assert [r.metrics["pairwise_accuracy"] for r in rankings] == [1.0, 0.0]
+    assert mean_metrics(rankings)["pairwise_accuracy"] == pytest.approx(0.8)
+
+
+def test_one_task_is_too_few_for_a_split_by_task() -> None:
+    assert {name.split("_task_")[0] for name in evaluate(make_set(1, 30), oracle, seed=0)} == {"within"}
 
 
 def test_few_or_equal_trials_give_no_numbers() -> None:
@@ -62,5 +98,6 @@ def test_few_or_equal_trials_give_no_numbers() -> None:
         FeatureBatch.from_arrays([features(seed) for seed in range(40)]),
         np.zeros(40, dtype=np.float32),
         np.zeros(40, dtype=np.int32),
+        tasks(1),
     )
     assert evaluate(failures, lambda train, test: np.zeros(len(test)), seed=0) == {}

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from tests.cost_model.trials import features
+from tunewright.core.types import TaskKey
 from tunewright.cost_model import FeatureBatch, TrainingSet
 
 
@@ -33,5 +34,12 @@ def test_refuses_what_is_no_feature_array(bad: np.ndarray) -> None:
 
 
 def test_refuses_labels_of_another_length() -> None:
+    batch = FeatureBatch.from_arrays([features(0)])
     with pytest.raises(ValueError, match="one per candidate"):
-        TrainingSet(FeatureBatch.from_arrays([features(0)]), np.zeros(2, np.float32), np.zeros(1, np.int32))
+        TrainingSet(batch, np.zeros(2, np.float32), np.zeros(1, np.int32), (TaskKey("task"),))
+
+
+def test_refuses_groups_without_a_task() -> None:
+    batch = FeatureBatch.from_arrays([features(0)])
+    with pytest.raises(ValueError, match="expected ids of the 1 group tasks"):
+        TrainingSet(batch, np.zeros(1, np.float32), np.ones(1, np.int32), (TaskKey("task"),))

@@ -70,4 +70,5 @@ def learnable_set(n: int, *, seed: int, n_groups: int = 1) -> TrainingSet:
         FeatureBatch.from_arrays(arrays),
         (label / label.max()).astype(np.float32),
         rng.integers(n_groups, size=n).astype(np.int32),
+        tuple(TaskKey(f"task-{group}") for group in range(n_groups)),
     )

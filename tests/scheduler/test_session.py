@@ -26,7 +26,8 @@ from tunewright.core.types import (
 from tunewright.scheduler.events import BatchMeasured, SessionEvent, SessionFinished, SessionStarted
 from tunewright.scheduler.session import Budget, SessionConfig, TuningSession
 from tunewright.scheduler.task_state import SessionTask
-from tunewright.scheduler.tuning import STRATEGIES, OnlineModel
+from tunewright.scheduler.tuning import STRATEGIES, OnlineModel, StrategyParts
+from tunewright.search import Hardware
 from tunewright.tuning_logs import TuningLog
 from tunewright.workers.local import MeasurerStats
 from tunewright.workers.simulated import Failing, SimulatedMeasurer
@@ -104,7 +105,11 @@ class Bench:
     def run(self, budget: Budget, *, strategy: str = "evolutionary", seed: int = 0) -> SessionFinished:
         model = OnlineModel(seed=seed)
         entries = [
-            SessionTask(task, STRATEGIES[strategy](landscape, model, seed + index), _default(task, landscape))
+            SessionTask(
+                task,
+                STRATEGIES[strategy](StrategyParts(landscape, model, Hardware(), (), seed + index)),
+                _default(task, landscape),
+            )
             for index, (task, landscape) in enumerate(zip(self.tasks, self.landscapes, strict=True))
         ]
         session = TuningSession(

@@ -8,8 +8,10 @@ from tunewright.scheduler.task_scheduler import TaskProgress, next_task, predict
 INF = float("inf")
 
 
-def task(*curve: float, weight: int = 1, flop: float = 1e6, is_exhausted: bool = False) -> TaskProgress:
-    return TaskProgress(weight, flop, curve, is_exhausted)
+def task(
+    *curve: float, weight: int = 1, flop: float = 1e6, operators: str = "conv2d", is_exhausted: bool = False
+) -> TaskProgress:
+    return TaskProgress(weight, flop, curve, operators, is_exhausted)
 
 
 def test_untried_task_comes_first() -> None:
@@ -30,6 +32,12 @@ def test_task_near_the_best_rate_has_less_to_gain() -> None:
     slow, fast = task(1e-3, flop=1e6), task(1e-3, flop=1e9)
     rate = 1e9 / 1e-3
     assert predicted_gain(fast, rate) < predicted_gain(slow, rate)
+
+
+def test_a_rate_is_expected_only_of_tasks_like_the_one_that_reached_it() -> None:
+    conv, fast_conv = task(*[1e-3] * 40, flop=1e6), task(*[1e-4] * 40, flop=1e6)
+    slow_softmax = task(*[1e-3] * 40, flop=1e3, operators="softmax")
+    assert next_task([slow_softmax, fast_conv, conv], patience=100) == 2
 
 
 def test_stalled_and_exhausted_tasks_are_left_alone() -> None:

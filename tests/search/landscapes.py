@@ -6,7 +6,7 @@ that only pay together, cache and register cliffs, illegal regions, and traces t
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -187,9 +187,14 @@ def tiny_landscape() -> TileLandscape:
 
 
 def measure_all(
-    landscape: TileLandscape, applied: Sequence[AppliedCandidate], *, first_index: int, seed: int = 0
+    landscape: TileLandscape,
+    applied: Sequence[AppliedCandidate],
+    *,
+    first_index: int,
+    seed: int = 0,
+    measure: Callable[[Candidate], MeasureResult] | None = None,
 ) -> list[RecordedTrial]:
-    """What a measurer and a log would make of a batch."""
+    """What a measurer and a log would make of a batch; `measure` instead of the landscape's own."""
     return [
         RecordedTrial(
             record_id=first_index + index,
@@ -197,7 +202,7 @@ def measure_all(
                 session_id="landscape",
                 trial_index=first_index + index,
                 candidate=one.candidate,
-                result=landscape.measure(one.candidate),
+                result=(measure or landscape.measure)(one.candidate),
                 evaluator=EvaluatorConfig(),
                 machine=MACHINE,
                 strategy="test",

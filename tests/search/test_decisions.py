@@ -150,3 +150,26 @@ def test_landscapes_speak_the_same_language() -> None:
     (applied,) = gemm_landscape().sample(1, seed=0)
     point = DecisionSpace().learn(applied.candidate.trace_json)
     assert point and len(point.decisions) == 4
+
+
+def test_neighbours_are_all_points_one_step_away() -> None:
+    space = DecisionSpace()
+    point = space.learn(trace([[12, 1, 1], [1, 16]], 1, -1))
+    space.learn(trace([[12, 1, 1], [1, 16]], 0, 4))
+    assert point
+    found = [one.decisions for one in space.neighbours(point)]
+    assert len(set(found)) == len(found)
+    assert set(found) == {
+        *(((*tile,), (1, 16), 1, -1) for tile in ([6, 2, 1], [6, 1, 2], [4, 3, 1], [4, 1, 3])),
+        ((12, 1, 1), (2, 8), 1, -1),
+        ((12, 1, 1), (1, 16), 0, -1),
+        ((12, 1, 1), (1, 16), 2, -1),
+        ((12, 1, 1), (1, 16), 1, 4),
+    }
+
+
+def test_steps_beyond_the_innermost_limit_are_no_neighbours() -> None:
+    space = DecisionSpace()
+    point = space.learn(trace([[2, 16]], 1, -1))
+    assert point
+    assert {one.decisions[0] for one in space.neighbours(point)} == {(2, 16), (4, 8)}

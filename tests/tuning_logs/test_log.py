@@ -397,7 +397,7 @@ class RecordStoreContract:
         assert log.near_misses(other.workload.key) == []
 
     def test_models(self, log: TuningLog) -> None:
-        assert log.latest_model() is None
+        assert log.models() == []
         older = ModelSnapshot(
             "a" * 64, "xgboost", b"\x00\xff", "features/1", 100, {"rank": 0.5, "recall": 1}, START
         )
@@ -405,12 +405,11 @@ class RecordStoreContract:
         log.save_model(newer)
         log.save_model(older)
         log.save_model(newer)
-        assert log.latest_model() == newer
+        assert log.models() == [newer, older]
 
     def test_a_metric_that_is_not_a_number_stays_so(self, log: TuningLog) -> None:
         log.save_model(ModelSnapshot("a", "xgboost", b"", "features/1", 1, {"rank": math.nan}, START))
-        latest = log.latest_model()
-        assert latest is not None
+        [latest] = log.models()
         assert math.isnan(latest.metrics["rank"])
 
     def test_a_naive_datetime_is_refused(self, started: TuningLog) -> None:

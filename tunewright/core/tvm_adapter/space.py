@@ -74,7 +74,7 @@ class TaskSpace:
         trace = self._sketch_with_decisions(draft.parent.trace_json, draft.decisions)
         if trace is None:
             return None
-        parent = draft.parent if draft.origin is not Origin.RANDOM else None
+        parent = None if draft.origin in (Origin.RANDOM, Origin.TRANSFER) else draft.parent
         return self._apply_sketch(trace, _REALISING_SEED, draft.origin, parent=parent)
 
     def apply(self, trace_json: str, origin: Origin) -> AppliedCandidate:
