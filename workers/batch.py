@@ -4,10 +4,9 @@ Phases never overlap: while a candidate is timed, no child of ours builds, searc
 """
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -19,37 +18,34 @@ from tunewright.core.types import (
     MeasureSuccess,
     TaskKey,
 )
-from tunewright.workers.codec import task_to_dict
+from tunewright.workers.build_limits import BuildLimits
+from tunewright.workers.building import BuildPhase
 from tunewright.workers.config import WorkerConfig
 from tunewright.workers.conversation import Conversation
-from tunewright.workers.events import JobExit, JobMessage, JobSpec, classify_exit
+from tunewright.workers.duplicates import KnownKernels, copy_result
 from tunewright.workers.frames import Message
 from tunewright.workers.pool import Pool
-from tunewright.workers.references import INPUT_SEED, References
+from tunewright.workers.references import References
 from tunewright.workers.timing import Timing
+from tunewright.workers.trial import Trial
+from tunewright.workers.yardstick import Samples, Yardstick, has_moved
 
 _EXIT_LIMIT_SECS = 5.0
 # Three input sets are made, packed and run; kernels that may be verified are fast ones.
 _VERIFY_LIMIT_RATIO = 2.0
+# When the machine's speed has changed during a batch, its best few are sampled again, side by side.
+_MAX_AGAIN = 3
+_AGAIN_ROUNDS = 5
 
 
-@dataclass(slots=True)
-class Trial:
-    """A measure input on its way; `index` is its place in the batch."""
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What a measurer has learned from its batches, and keeps for the next ones."""
 
-    index: int
-    input: MeasureInput
-    job_id: int
-    started: float
-    build_secs: float = 0.0
-    run_started: float | None = None
-    steal_ratio: float = 0.0
-
-    def wall_secs(self, now: float) -> float:
-        """Seconds spent on it, without those in which it waited for its turn."""
-        if self.run_started is None:
-            return now - self.started
-        return self.build_secs + now - self.run_started
+    references: References
+    kernels: KnownKernels
+    build_limits: BuildLimits
+    yardstick: Yardstick
 
 
 class Batch:
@@ -59,18 +55,19 @@ class Batch:
         self,
         pool: Pool,
         config: WorkerConfig,
-        references: References,
+        memory: Memory,
         inputs: Sequence[MeasureInput],
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._pool = pool
         self._config = config
-        self._references = references
+        self._memory = memory
         self._inputs = inputs
         self._clock = clock
         self._jobs = Conversation(pool)
         self._incumbents: dict[TaskKey, float] = {}
+        self._slowdown = 1.0
         self.results: dict[int, MeasureResult] = {}
         self.lost: list[int] = []
         self.build_wall_secs = 0.0
@@ -79,80 +76,62 @@ class Batch:
     def measure(self, indices: Sequence[int]) -> None:
         """Measure the inputs at `indices` by the full protocol."""
         with self._jobs:
-            for trial in self._built(indices):
-                with self._timing():
-                    result = self._measure_one(trial)
-                    self._settle(trial, result)
+            trials, copies = self._without_duplicates(self._built(indices))
+            for trial, result in self._timed(trials):
+                self._settle(trial, result)
+                self._memory.kernels.add(trial.task_key, result)
+            for trial in copies:
+                self._copy(trial)
 
     def race(self, indices: Sequence[int], *, rounds: int, rng: np.random.Generator) -> None:
         """Build and hold all inputs at `indices`, then take one sample of each in random order per round."""
         with self._jobs:
-            trials = list(self._built(indices))
+            trials = self._built(indices)
             with self._timing():
-                runners = [trial for trial in trials if self._prepared(trial)]
-                samples: dict[int, list[float]] = {trial.index: [] for trial in runners}
-                for _ in range(rounds):
-                    for position in rng.permutation(len(runners)):
-                        trial = runners[position]
-                        if trial.index in self.results or trial.index in self.lost:
-                            continue
-                        answer = self._command(trial, {"op": "sample"}, _run_limit_secs(trial))
-                        if isinstance(answer, MeasureFailure):
-                            self._settle(trial, answer)
-                        else:
-                            samples[trial.index].append(answer["secs"])
-                for trial in runners:
-                    if trial.index not in self.results and trial.index not in self.lost:
-                        self._settle(trial, self._verified(trial, Timing(tuple(samples[trial.index]), False)))
+                for trial, raced in self._interleaved(trials, rounds=rounds, rng=rng):
+                    result = raced if isinstance(raced, MeasureFailure) else self._verified(trial, raced)
+                    self._settle(trial, result)
+                self._see_off(trials)
 
     # Building.
 
     def _built(self, indices: Sequence[int]) -> list[Trial]:
         """Build; return the trials that are held, in the order of `indices`."""
+        memory = self._memory
+        phase = BuildPhase(self._config, memory.build_limits, self._jobs, self._clock)
         with self._pool.whole_machine:
             start = self._clock()
-            waiting = deque(indices)
-            building: dict[int, Trial] = {}
-            held: list[Trial] = []
-            self._references.start_missing([self._inputs[i].task for i in indices], self._jobs)
-            while waiting or building:
-                while waiting and len(building) < len(self._config.build_cpus):
-                    trial = self._start(waiting.popleft())
-                    building[trial.job_id] = trial
-                event = self._jobs.next_of(building)
-                trial = building.pop(event.job_id)
-                if (result := self._after_build(trial, event)) is None:
-                    held.append(trial)
-                else:
-                    self._settle(trial, result)
-            self._references.finish(self._jobs)
+            memory.references.start_missing([self._inputs[i].task for i in indices], self._jobs)
+            if self._config.watches_reference and indices:
+                memory.yardstick.start(self._inputs[indices[0]].task.target)
+            held, failed = phase.run(self._inputs, indices)
+            memory.references.finish(self._jobs)
+            memory.yardstick.finish()
+            for trial, failure in failed:
+                self._settle(trial, failure)
+            self._see_off([trial for trial, _ in failed])
             self.build_wall_secs += self._clock() - start
-        return sorted(held, key=lambda trial: indices.index(trial.index))
+        return held
 
-    def _start(self, index: int) -> Trial:
-        measure_input = self._inputs[index]
-        evaluator = measure_input.evaluator
-        spec = JobSpec(
-            kind="candidate",
-            payload={
-                "task": task_to_dict(measure_input.task),
-                "trace": measure_input.candidate.trace_json,
-                "input_seed": INPUT_SEED,
-            },
-            cpus=self._config.build_cpus,
-            limit_secs=evaluator.build_timeout_secs,
-            memory_bytes=evaluator.memory_limit_bytes,
-        )
-        return Trial(index, measure_input, self._jobs.start(spec), self._clock())
+    def _without_duplicates(self, held: Sequence[Trial]) -> tuple[list[Trial], list[Trial]]:
+        """Trials to time, and those that copy the result of one of them or of an earlier batch."""
+        if not self._config.drops_duplicates:
+            return list(held), []
+        first: dict[tuple[TaskKey, str], Trial] = {}
+        copies = []
+        for trial in held:
+            is_known = self._memory.kernels.find(trial.task_key, trial.object_key) is not None
+            if is_known or first.setdefault((trial.task_key, trial.object_key), trial) is not trial:
+                copies.append(trial)
+        self._see_off(copies)
+        return list(first.values()), copies
 
-    def _after_build(self, trial: Trial, event: JobMessage | JobExit) -> MeasureResult | None:
-        trial.build_secs = self._clock() - trial.started
-        limit_secs = trial.input.evaluator.build_timeout_secs
-        answer = self._answer(trial, event, is_building=True, limit_secs=limit_secs)
-        if isinstance(answer, MeasureFailure):
-            return answer
-        trial.build_secs = float(answer["build_secs"])
-        return None
+    def _copy(self, trial: Trial) -> None:
+        original = self._memory.kernels.find(trial.task_key, trial.object_key)
+        if original is None:  # the worker was lost before the kernel had a result
+            self.lost.append(trial.index)
+        else:
+            self._settle(trial, copy_result(original, build_secs=trial.build_secs))
 
     # Running.
 
@@ -163,7 +142,22 @@ class Batch:
             yield
             self.run_wall_secs += self._clock() - start
 
+    def _timed(self, trials: Sequence[Trial]) -> list[tuple[Trial, MeasureResult]]:
+        if not trials:
+            return []
+        with self._timing():
+            before = self._yardstick_samples()
+            results = {trial.index: self._measure_one(trial) for trial in trials}
+            is_noisy = False
+            if has_moved(before, now := self._yardstick_samples()):
+                self._measure_again(trials, results)
+                is_noisy = has_moved(now, self._yardstick_samples())
+            self._see_off(trials)
+        found = [(trial, results[trial.index]) for trial in trials]
+        return [(trial, _noisy(result)) for trial, result in found] if is_noisy else found
+
     def _measure_one(self, trial: Trial) -> MeasureResult:
+        """Time, and verify a contender; its child waits, in case that it is wanted again."""
         incumbent_secs = self._incumbent_secs(trial.input)
         command = self._run_command(trial, "time") | {"incumbent_secs": incumbent_secs}
         answer = self._command(trial, command, _run_limit_secs(trial))
@@ -174,91 +168,115 @@ class Batch:
         if timing.is_pruned:
             assert incumbent_secs is not None, "only an incumbent prunes"
             ratio = timing.run_secs[0] / incumbent_secs
-            return MeasureFailure(
-                FailureKind.PRUNED,
-                f"the first sample was {ratio:.1f} times the incumbent's",
-                trial.wall_secs(self._clock()),
-                build_secs=trial.build_secs,
-                run_secs=timing.run_secs,
-            )
-        if timing.is_contender(incumbent_secs):
-            return self._verified(trial, timing)
-        return self._success(trial, timing, is_verified=False)
+            text = f"the first sample was {ratio:.1f} times the incumbent's"
+            return trial.failure(FailureKind.PRUNED, text, timing.run_secs)
+        if not timing.is_contender(incumbent_secs):
+            return trial.success(timing, is_verified=False)
+        result = self._verified(trial, timing)
+        if isinstance(result, MeasureSuccess) and result.is_verified:
+            best_secs = self._incumbents.get(trial.task_key, result.median_secs)
+            self._incumbents[trial.task_key] = min(result.median_secs, best_secs)
+        return result
+
+    def _measure_again(self, trials: Sequence[Trial], results: dict[int, MeasureResult]) -> None:
+        """Add samples to the batch's best few, taken in turns."""
+        successes = {index: r for index, r in results.items() if isinstance(r, MeasureSuccess)}
+        contenders = [
+            trial
+            for trial in trials
+            if trial.index in successes
+            and Timing(successes[trial.index].run_secs, False).is_contender(self._incumbent_secs(trial.input))
+        ]
+        contenders.sort(key=lambda trial: successes[trial.index].median_secs)
+        rng = np.random.default_rng(len(trials))
+        for trial, raced in self._interleaved(contenders[:_MAX_AGAIN], rounds=_AGAIN_ROUNDS, rng=rng):
+            first = successes[trial.index]
+            if isinstance(raced, MeasureFailure):
+                results[trial.index] = raced
+            else:
+                samples = Timing(first.run_secs + raced.run_secs, False)
+                results[trial.index] = trial.success(samples, is_verified=first.is_verified)
+
+    def _interleaved(
+        self, trials: Sequence[Trial], *, rounds: int, rng: np.random.Generator
+    ) -> list[tuple[Trial, Timing | MeasureFailure]]:
+        """`rounds` samples of each, in random order in every round."""
+        failures: dict[int, MeasureFailure] = {}
+        samples: dict[int, list[float]] = {trial.index: [] for trial in trials}
+        for trial in trials:
+            answer = self._command(trial, self._run_command(trial, "prepare"), _run_limit_secs(trial))
+            if isinstance(answer, MeasureFailure):
+                failures[trial.index] = answer
+        for _ in range(rounds):
+            for position in rng.permutation(len(trials)):
+                trial = trials[position]
+                if trial.index in failures:
+                    continue
+                answer = self._command(trial, {"op": "sample"}, _run_limit_secs(trial))
+                if isinstance(answer, MeasureFailure):
+                    failures[trial.index] = answer
+                else:
+                    samples[trial.index].append(answer["secs"])
+        return [
+            (trial, failures.get(trial.index) or Timing(tuple(samples[trial.index]), False))
+            for trial in trials
+        ]
 
     def _verified(self, trial: Trial, timing: Timing) -> MeasureResult:
-        reference = self._references.path(trial.input.task.workload.key)
+        reference = self._memory.references.path(trial.input.task.workload.key)
         if reference is None:
-            return self._success(trial, timing, is_verified=False)
+            return trial.success(timing, is_verified=False)
         limit_secs = _run_limit_secs(trial) * _VERIFY_LIMIT_RATIO
         answer = self._command(trial, {"op": "verify", "reference": reference}, limit_secs)
-        if isinstance(answer, MeasureFailure):
-            return answer
-        return self._success(trial, timing, is_verified=True)
-
-    def _prepared(self, trial: Trial) -> bool:
-        answer = self._command(trial, self._run_command(trial, "prepare"), _run_limit_secs(trial))
-        if isinstance(answer, MeasureFailure):
-            self._settle(trial, answer)
-            return False
-        return True
+        return answer if isinstance(answer, MeasureFailure) else trial.success(timing, is_verified=True)
 
     def _run_command(self, trial: Trial, operation: str) -> Message:
-        trial.run_started = self._clock()
         return {
             "op": operation,
             "evaluator": asdict(trial.input.evaluator),
             "cpus": self._config.timing_cpus,
         }
 
-    def _success(self, trial: Trial, timing: Timing, *, is_verified: bool) -> MeasureSuccess:
-        return MeasureSuccess(
-            run_secs=timing.run_secs,
-            build_secs=trial.build_secs,
-            wall_secs=trial.wall_secs(self._clock()),
-            is_verified=is_verified,
-            steal_ratio=trial.steal_ratio,
-        )
+    def _yardstick_samples(self) -> Samples:
+        """Where the machine is slower than it was, so is the incumbent."""
+        if not self._config.watches_reference:
+            return ()
+        samples = self._memory.yardstick.sample()
+        self._slowdown = self._memory.yardstick.slowdown(samples)
+        return samples
 
     def _incumbent_secs(self, measure_input: MeasureInput) -> float | None:
+        """What the task's best would take now, as far as is known."""
         known = (measure_input.incumbent_secs, self._incumbents.get(measure_input.task.key))
-        return min((secs for secs in known if secs is not None), default=None)
+        best_secs = min((secs for secs in known if secs is not None), default=None)
+        return None if best_secs is None else best_secs * self._slowdown
 
     # Talking to children.
 
     def _command(self, trial: Trial, command: Message, limit_secs: float) -> Message | MeasureFailure:
+        """Have a child do something; it is seen off if it fails, so that it does not disturb the next one."""
+        start = self._clock()
         self._pool.send(trial.job_id, command, limit_secs=limit_secs)
         event = self._jobs.next_of((trial.job_id,))
-        return self._answer(trial, event, is_building=False, limit_secs=limit_secs)
+        trial.spent_secs += self._clock() - start
+        answer = trial.answer(event, is_building=False, limit_secs=limit_secs)
+        if isinstance(answer, MeasureFailure):
+            self._see_off([trial])
+        return answer
 
-    def _answer(
-        self, trial: Trial, event: JobMessage | JobExit, *, is_building: bool, limit_secs: float
-    ) -> Message | MeasureFailure:
-        """The child's message, or the failure that it reports or that its death means."""
-        match event:
-            case JobMessage(message={"event": "failed", "kind": kind, "message": text} as report):
-                if is_building and report.get("unexpected") and kind == FailureKind.RUN:
-                    kind = FailureKind.BUILD
-                return self._failure(trial, FailureKind(kind), text)
-            case JobMessage(message=message):
-                return message
-            case JobExit() as gone:
-                return self._failure(
-                    trial, *classify_exit(gone, is_building=is_building, limit_secs=limit_secs)
-                )
-
-    def _failure(self, trial: Trial, kind: FailureKind, message: str) -> MeasureFailure:
-        return MeasureFailure(kind, message, trial.wall_secs(self._clock()), build_secs=trial.build_secs)
+    def _see_off(self, trials: Sequence[Trial]) -> None:
+        """Have children end, and wait until they are gone."""
+        self._jobs.finish_all([trial.job_id for trial in trials], limit_secs=_EXIT_LIMIT_SECS)
 
     def _settle(self, trial: Trial, result: MeasureResult) -> None:
-        """Store a result and see its child off, so that it does not disturb the next one."""
         if isinstance(result, MeasureFailure) and result.kind is FailureKind.WORKER_LOST:
             self.lost.append(trial.index)
         else:
             self.results[trial.index] = result
-        if isinstance(result, MeasureSuccess) and result.is_verified:
-            key = trial.input.task.key
-            self._incumbents[key] = min(result.median_secs, self._incumbents.get(key, result.median_secs))
-        self._jobs.finish(trial.job_id, limit_secs=_EXIT_LIMIT_SECS)
+
+
+def _noisy(result: MeasureResult) -> MeasureResult:
+    return replace(result, is_noisy=True) if isinstance(result, MeasureSuccess) else result
 
 
 def _run_limit_secs(trial: Trial) -> float:

@@ -10,13 +10,15 @@ from tunewright.core.types import EvaluatorConfig, FailureKind
 from tunewright.workers.child import JobError, describe, is_memory_error
 from tunewright.workers.codec import args_from_dict, evaluator_from_dict, target_from_dict
 from tunewright.workers.frames import Message
-from tunewright.workers.inputs import InputSet, make_inputs
+from tunewright.workers.inputs import Array, InputSet, make_inputs, num_bytes
 from tunewright.workers.reference import load_outputs
 from tunewright.workers.threads import cpu_ticks, set_kernel_threads, thread_problem, wait_until_at_rest
 from tunewright.workers.timing import calls_per_sample, measure_samples
 from tunewright.workers.verification import compare
 
 _REST_LIMIT_SECS = 0.5
+# Arguments up to this size are made while other candidates build, not on the time of those that wait.
+_MAX_EARLY_BYTES = 32 << 20
 
 
 def time_build(payload: Message, schedule: Callable[[], Any]) -> "HeldKernel":
@@ -29,15 +31,18 @@ def time_build(payload: Message, schedule: Callable[[], Any]) -> "HeldKernel":
     try:
         kernel = build_kernel(schedule(), target_from_dict(payload["task"]["target"]))
     except ReplayError as exc:
-        raise JobError(FailureKind.REPLAY, str(exc)) from exc
+        raise JobError(FailureKind.REPLAY, str(exc), details={"build_secs": perf_counter() - start}) from exc
     except Exception as exc:
         kind = FailureKind.OOM if is_memory_error(exc) else FailureKind.BUILD
-        raise JobError(kind, describe(exc)) from exc
+        raise JobError(kind, describe(exc), details={"build_secs": perf_counter() - start}) from exc
     return HeldKernel(kernel, payload, perf_counter() - start)
 
 
 class HeldKernel:
-    """A built kernel that waits for commands; `payload` is the job's."""
+    """A built kernel that waits for commands; `payload` is the job's.
+
+    Whenever it has answered, no thread of this process runs.
+    """
 
     def __init__(self, kernel: BuiltKernel, payload: Message, build_secs: float) -> None:
         self.build_secs = build_secs
@@ -47,6 +52,10 @@ class HeldKernel:
         self._input_seed = int(payload["input_seed"])
         self._bound: BoundKernel | None = None
         self._number = 1
+        self._args = args_from_dict(self._task)
+        self._early: list[Array] | None = None
+        if sum(map(num_bytes, self._args)) <= _MAX_EARLY_BYTES:
+            self._early = make_inputs(self._args, InputSet.RANDOM, self._input_seed)
 
     def time(self, command: Message) -> Message:
         """One warm-up, then samples as the evaluator's settings say."""
@@ -55,6 +64,8 @@ class HeldKernel:
         before = cpu_ticks(command["cpus"])
         timing = measure_samples(bound.time, evaluator, command["incumbent_secs"])
         after = cpu_ticks(command["cpus"])
+        self._bound = None  # it may have to wait for the end of the batch: without its arguments
+        wait_until_at_rest(_REST_LIMIT_SECS)
         return {
             "event": "timed",
             "run_secs": timing.run_secs,
@@ -84,7 +95,7 @@ class HeldKernel:
         Raises:
             JobError: they differ.
         """
-        self._bound = None  # its arguments' memory is needed now
+        self._bound = None
         for input_set, expected in load_outputs(reference_path):
             bound = self._bind(input_set)
             bound.poison()
@@ -92,6 +103,7 @@ class HeldKernel:
             mismatch = compare(bound.outputs(), expected, input_set=input_set, flop=self._task["flop"])
             if mismatch is not None:
                 raise JobError(FailureKind.WRONG_RESULT, str(mismatch))
+        wait_until_at_rest(_REST_LIMIT_SECS)
         return {"event": "verified"}
 
     def _warm_up(self, command: Message) -> BoundKernel:
@@ -105,4 +117,6 @@ class HeldKernel:
         return self._bound
 
     def _bind(self, input_set: InputSet) -> BoundKernel:
-        return self._kernel.bind(make_inputs(args_from_dict(self._task), input_set, self._input_seed))
+        if input_set is InputSet.RANDOM and self._early is not None:
+            return self._kernel.bind(self._early)
+        return self._kernel.bind(make_inputs(self._args, input_set, self._input_seed))

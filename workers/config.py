@@ -17,13 +17,18 @@ class WorkerConfig:
     """CPUs for timing (one per kernel thread) and for building; they may overlap, being used in turns.
 
     `max_held` children wait, built, for their turn to be timed. `jobs_module` names the zygote's job
-    handlers.
+    handlers. `drops_duplicates`: of candidates with the same machine code one runs. `adapts_build_limit`:
+    builds are cut by what the task's builds take. `watches_reference`: a fixed kernel is timed around each
+    batch, and contenders again when it has moved.
     """
 
     timing_cpus: tuple[int, ...]
     build_cpus: tuple[int, ...]
     max_held: int = 32
     jobs_module: str = PRODUCTION_JOBS
+    drops_duplicates: bool = True
+    adapts_build_limit: bool = True
+    watches_reference: bool = True
 
     def __post_init__(self) -> None:
         if not self.timing_cpus or not self.build_cpus or self.max_held < 1:

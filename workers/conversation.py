@@ -1,7 +1,7 @@
 """The jobs that one call has started, and what they say, whichever is listened to."""
 
 from collections import deque
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -44,6 +44,14 @@ class Conversation:
             self._pool.send(job_id, {"op": "exit"}, limit_secs=limit_secs)
             self._await_exit(job_id)
         self._unread = deque(event for event in self._unread if event.job_id != job_id)
+
+    def finish_all(self, job_ids: Sequence[int], *, limit_secs: float) -> None:
+        """`finish` side by side."""
+        for job_id in job_ids:
+            if job_id in self._alive:
+                self._pool.send(job_id, {"op": "exit"}, limit_secs=limit_secs)
+        for job_id in job_ids:
+            self.finish(job_id, limit_secs=limit_secs)
 
     def _await_exit(self, job_id: int) -> None:
         while not isinstance(self.next_of((job_id,)), JobExit):

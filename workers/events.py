@@ -17,7 +17,7 @@ class JobSpec:
 
     `limit_secs` is the wall-clock time from the fork to the child's first message. `memory_bytes` is what
     it may map beyond what the zygote has mapped, `file_bytes` the size of any file that it writes, its own
-    output included.
+    output included. An expendable job may be cancelled whenever the zygote is due to be replaced.
     """
 
     kind: str
@@ -26,6 +26,7 @@ class JobSpec:
     limit_secs: float
     memory_bytes: int
     file_bytes: int = DEFAULT_FILE_BYTES
+    is_expendable: bool = False
 
 
 class ExitCause(StrEnum):

@@ -5,7 +5,7 @@ from typing import Any
 
 from tunewright.core.tvm_adapter.kernel import build_kernel, replay, unscheduled
 from tunewright.core.tvm_adapter.space import TaskSpace
-from tunewright.core.tvm_adapter.target import machine_info
+from tunewright.core.tvm_adapter.target import host_target, machine_info
 from tunewright.core.tvm_adapter.traces import ReplayError
 from tunewright.core.types import Candidate, FailureKind, Origin, TaskKey
 from tunewright.workers.candidate_job import HeldKernel, time_build
@@ -14,16 +14,20 @@ from tunewright.workers.codec import applied_to_dict, args_from_dict, draft_from
 from tunewright.workers.frames import Channel, Message
 from tunewright.workers.inputs import InputSet, make_inputs
 from tunewright.workers.reference import save_outputs
+from tunewright.workers.yardstick_job import build_yardstick, yardstick_workload
 
 
 def handlers() -> JobHandlers:
     """Name of a job -> what does it."""
+    # The first build of a process takes 20 ms more than the next ones: no child is the first.
+    build_kernel(unscheduled(yardstick_workload().mod_json), host_target(num_threads=1))
     return {
         "candidate": _candidate,
         "expand": _expand,
         "machine": _machine,
         "reference": _reference,
         "replay": _replay,
+        "yardstick": _yardstick,
     }
 
 
@@ -65,6 +69,13 @@ def _reference(channel: Channel, payload: Message) -> None:
         channel.send({"event": "item", "more": True})
     save_outputs(payload["path"], outputs)
     channel.send({"event": "done"})
+
+
+def _yardstick(channel: Channel, payload: Message) -> None:
+    """Build and hold a kernel that is always the same."""
+    held = build_yardstick(target_from_dict(payload["target"]), int(payload["input_seed"]))
+    channel.send({"event": "built"})
+    serve_held(channel, held)
 
 
 def _expand(channel: Channel, payload: Message) -> None:

@@ -9,13 +9,16 @@ import numpy as np
 
 from tunewright.core.errors import EnvironmentProblem
 from tunewright.core.types import FailureKind, MachineInfo, MeasureFailure, MeasureInput, MeasureResult
-from tunewright.workers.batch import Batch
+from tunewright.workers.batch import Batch, Memory
+from tunewright.workers.build_limits import BuildLimits
 from tunewright.workers.codec import machine_from_dict
 from tunewright.workers.config import WorkerConfig
 from tunewright.workers.conversation import Conversation
+from tunewright.workers.duplicates import KnownKernels
 from tunewright.workers.events import JobMessage, JobSpec
 from tunewright.workers.pool import Pool
 from tunewright.workers.references import References
+from tunewright.workers.yardstick import Yardstick
 
 _MACHINE_LIMIT_SECS = 30.0
 _MACHINE_MEMORY_BYTES = 1 << 30
@@ -50,6 +53,7 @@ class LocalMeasurer:
         self.stats = MeasurerStats()
         self.pool = Pool(config.build_cpus, jobs_module=config.jobs_module)
         self._references = References(config.build_cpus)
+        self._memory = Memory(self._references, KnownKernels(), BuildLimits(), Yardstick(self.pool, config))
 
     @property
     def machine(self) -> MachineInfo:
@@ -112,7 +116,7 @@ class LocalMeasurer:
                     f"the target runs kernels on {wanted} threads, but {given} CPUs are kept for timing; "
                     "make the measurer for the target's number of threads"
                 )
-        return Batch(self.pool, self._config, self._references, inputs)
+        return Batch(self.pool, self._config, self._memory, inputs)
 
     def _run(
         self, batch: Batch, indices: list[int], chunk: int, measure: Callable[[list[int]], None]

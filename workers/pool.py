@@ -14,6 +14,7 @@ from tunewright.workers.supervisor import Supervisor
 
 PRODUCTION_JOBS = "tunewright.workers.jobs:handlers"
 _PATIENCE_SECS = 1.0
+_MAX_GROWTH_BYTES = 512 << 20
 
 
 class Pool:
@@ -25,13 +26,20 @@ class Pool:
 
     Args:
         jobs_module: "module:function" that gives the zygote its job handlers.
+        max_growth_bytes: a zygote that has grown by more is replaced when no child is alive.
     """
 
-    def __init__(self, cpus: Sequence[int], *, jobs_module: str = PRODUCTION_JOBS) -> None:
+    def __init__(
+        self,
+        cpus: Sequence[int],
+        *,
+        jobs_module: str = PRODUCTION_JOBS,
+        max_growth_bytes: int = _MAX_GROWTH_BYTES,
+    ) -> None:
         self.cpus = tuple(cpus)
         self.whole_machine = threading.Lock()
         self._ids = itertools.count(1)
-        self._supervisor = Supervisor(jobs_module)
+        self._supervisor = Supervisor(jobs_module, max_growth_bytes=max_growth_bytes)
         self._is_closed = False
         # A daemon, so that a session which was never closed can still end; the zygote sees its socket close.
         self._thread = threading.Thread(target=self._supervisor.run, name="tunewright-pool", daemon=True)

@@ -8,6 +8,7 @@ for threads, as Ray would make OMP_NUM_THREADS the number of CPUs of the actor.
 import logging
 import socket
 from collections.abc import Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -31,7 +32,7 @@ class NodeSupervisor:
     def __init__(self, num_threads: int, jobs_module: str | None) -> None:
         config = WorkerConfig.for_threads(num_threads)
         if jobs_module is not None:
-            config = WorkerConfig(config.timing_cpus, config.build_cpus, config.max_held, jobs_module)
+            config = replace(config, jobs_module=jobs_module)
         self._measurer = LocalMeasurer(config)
 
     def machine(self) -> MachineInfo:

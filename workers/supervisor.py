@@ -25,6 +25,7 @@ _READY_LIMIT_SECS = 120.0
 _ANSWER_LIMIT_SECS = 5.0
 _MAX_PACKET_BYTES = 1 << 16
 _TAIL_BYTES = 2048
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _FIXED_ENV = {
     # Libraries that start threads when they are loaded would make fork unsafe.
     "OMP_NUM_THREADS": "1",
@@ -41,6 +42,7 @@ class _Job:
     limit_secs: float
     mailbox: Mailbox
     channel: BufferedChannel
+    is_expendable: bool
     deadline: float | None = None
     cause: ExitCause = ExitCause.ENDED
     kill_by: float | None = None  # when the zygote must have reported the death
@@ -53,14 +55,19 @@ class _Zygote:
     stderr_fd: int
     ready_by: float
     is_ready: bool = False
+    fresh_rss_bytes: int = 0  # when it had just become ready
     jobs: dict[int, _Job] = field(default_factory=dict)
 
 
 class Supervisor:
-    """Single-threaded; see the module's docstring. `jobs_module` is the zygote's `--jobs`."""
+    """Single-threaded; see the module's docstring. `jobs_module` is the zygote's `--jobs`.
 
-    def __init__(self, jobs_module: str) -> None:
+    A zygote that has grown by `max_growth_bytes` is replaced as soon as no child needs it.
+    """
+
+    def __init__(self, jobs_module: str, *, max_growth_bytes: int) -> None:
         self._jobs_module = jobs_module
+        self._max_growth_bytes = max_growth_bytes
         self._zygote: _Zygote | None = None
         self._selector = selectors.DefaultSelector()
         self._commands: deque[Callable[[], None]] = deque()
@@ -100,9 +107,11 @@ class Supervisor:
         if self._is_closing or self.startup_problem is not None:
             mailbox.put(JobExit(job_id, ExitCause.LOST))
             return
+        if self._zygote is not None and self._is_due(self._zygote):
+            self._drop_zygote(ExitCause.CANCELLED)
         zygote = self._zygote or self._start_zygote()
         ours, theirs = socket.socketpair()
-        job = _Job(job_id, spec.limit_secs, mailbox, BufferedChannel(ours))
+        job = _Job(job_id, spec.limit_secs, mailbox, BufferedChannel(ours), spec.is_expendable)
         job.channel.queue(
             {
                 "kind": spec.kind,
@@ -159,6 +168,7 @@ class Supervisor:
         report: dict[str, Any] = json.loads(packet)
         if report["op"] == "ready":
             zygote.is_ready = True
+            zygote.fresh_rss_bytes = _rss_bytes(zygote.process.pid)
             return
         job = zygote.jobs[report["id"]]
         if report["op"] == "started":
@@ -234,6 +244,12 @@ class Supervisor:
 
     # The zygote.
 
+    def _is_due(self, zygote: _Zygote) -> bool:
+        """Whether it has grown too large, and no child would miss it."""
+        if not zygote.is_ready or not all(job.is_expendable for job in zygote.jobs.values()):
+            return False
+        return _rss_bytes(zygote.process.pid) - zygote.fresh_rss_bytes > self._max_growth_bytes
+
     def _start_zygote(self) -> _Zygote:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.settimeout(_ANSWER_LIMIT_SECS)
@@ -289,6 +305,15 @@ class Supervisor:
 
 def _packet(operation: str, job_id: int) -> bytes:
     return json.dumps({"op": operation, "id": job_id}).encode()
+
+
+def _rss_bytes(pid: int) -> int:
+    """Resident memory of a process, 0 if it has gone."""
+    try:
+        with open(f"/proc/{pid}/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * _PAGE_BYTES
+    except (OSError, IndexError):
+        return 0
 
 
 def _startup_problem(zygote: _Zygote) -> str:

@@ -19,6 +19,13 @@ def handlers() -> JobHandlers:
     return {"echo": _echo}
 
 
+def leaking_handlers() -> JobHandlers:
+    """The same, in a zygote that loses 32 MiB at every fork."""
+    lost: list[bytes] = []
+    os.register_at_fork(before=lambda: lost.append(b"x" * (32 << 20)))
+    return handlers()
+
+
 def _echo(channel: Channel, payload: Message) -> None:
     """Answer each item with itself, or commit the fault that it names."""
     for item in payload["items"]:

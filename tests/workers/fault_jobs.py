@@ -20,12 +20,30 @@ def handlers() -> JobHandlers:
     return {**jobs.handlers(), "candidate": _candidate}
 
 
+def jumpy_handlers() -> JobHandlers:
+    """The yardstick takes twice as long with every sample."""
+    return {**handlers(), "yardstick": _jumpy_yardstick}
+
+
+def broken_handlers() -> JobHandlers:
+    """The yardstick dies when it is built."""
+    return {**handlers(), "yardstick": lambda channel, payload: FAULTS["segfault"]()}
+
+
+def _jumpy_yardstick(channel: Channel, payload: Message) -> None:
+    channel.send({"event": "built"})
+    secs = 1.0
+    while (command := channel.receive()) is not None:
+        secs *= 2.0
+        channel.send({"event": command["op"], "secs": secs})
+
+
 def _candidate(channel: Channel, payload: Message) -> None:
     phase, _, fault = payload["trace"].partition(":")
     if phase == "build":
         FAULTS[fault]()
     elif phase == "run":
-        channel.send({"event": "built", "build_secs": 0.1, "object_key": "none"})
+        channel.send({"event": "built", "build_secs": 0.1, "object_key": fault})
         channel.receive()
         FAULTS[fault]()
     elif phase == "wrong":

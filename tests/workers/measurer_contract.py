@@ -16,20 +16,32 @@ class MeasurerContract:
         assert len(results) == 2
         assert isinstance(results[0], MeasureSuccess) and results[0].is_verified
 
+    def test_equal_machine_code_is_run_once(self, measurer: Any) -> None:
+        task = matmul_task(40)
+        good = measure_input(task, default_trace_json(task))
+        first, second = measurer.measure([good, good])
+        (third,) = measurer.measure([good])
+        assert isinstance(first, MeasureSuccess) and first.object_key and not first.is_duplicate
+        for copy in (second, third):
+            assert isinstance(copy, MeasureSuccess) and copy.is_duplicate
+            assert (copy.run_secs, copy.is_verified) == (first.run_secs, first.is_verified)
+            assert copy.object_key == first.object_key
+            assert copy.wall_secs == copy.build_secs > 0
+
     def test_race_takes_one_sample_per_round_and_verifies(self, measurer: Any) -> None:
         task = matmul_task()
         good = measure_input(task, default_trace_json(task), incumbent_secs=1e-9)
         for result in measurer.race([good, good], rounds=5):
             assert isinstance(result, MeasureSuccess)
             assert len(result.run_secs) == 5
-            assert result.is_verified
+            assert result.is_verified and result.object_key and not result.is_duplicate
 
     def test_empty_batches_are_fine(self, measurer: Any) -> None:
         assert measurer.measure([]) == []
         assert measurer.race([], rounds=3) == []
 
     def test_counts_what_it_measures_and_knows_its_machine(self, measurer: Any) -> None:
-        task = matmul_task()
+        task = matmul_task(48)
         before = measurer.stats
         measurer.measure([measure_input(task, default_trace_json(task))])
         after = measurer.stats

@@ -8,7 +8,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.workers.measurer_contract import RealMeasurerContract
 from tests.workers.processes import marked_environment, marked_processes
 from tests.workers.workloads import QUICK, default_trace_json, matmul_task, measure_input
 from tunewright.core.errors import EnvironmentProblem
@@ -19,8 +18,16 @@ pytestmark = [pytest.mark.tvm, pytest.mark.slow]
 
 
 def _config() -> WorkerConfig:
+    """Everything is run, and only candidates are."""
     cpus = tuple(sorted(os.sched_getaffinity(0)))
-    return WorkerConfig(cpus[-1:], cpus, jobs_module="fault_jobs:handlers")
+    return WorkerConfig(
+        cpus[-1:],
+        cpus,
+        jobs_module="fault_jobs:handlers",
+        drops_duplicates=False,
+        adapts_build_limit=False,
+        watches_reference=False,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +41,6 @@ def measurer(mark: str) -> Iterator[LocalMeasurer]:
     with LocalMeasurer(_config()) as measurer:
         yield measurer
     assert marked_processes(mark) == []
-
-
-class TestContract(RealMeasurerContract):
-    """The same promises as every measurer."""
 
 
 FAULTS = {

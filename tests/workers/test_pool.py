@@ -79,6 +79,22 @@ def test_a_stopped_zygote_is_replaced(pool: Pool) -> None:
     assert pool.zygote_pid != stopped
 
 
+def test_a_zygote_that_has_grown_is_replaced_when_no_child_is_alive(mark: str) -> None:
+    with Pool((0,), jobs_module="echo_jobs:leaking_handlers", max_growth_bytes=48 << 20) as pool:
+        mailbox = new_mailbox()
+        items = {"items": [{"value": "1"}, {"value": "hang"}]}
+        held = pool.start(JobSpec("echo", items, tuple(os.sched_getaffinity(0)), 60.0, 1 << 30), mailbox)
+        pool.wait(mailbox)
+        first = pool.zygote_pid
+        for value in "abc":  # three leaks, but one child still waits
+            assert _echo(pool, [value]) == [value]
+        assert pool.zygote_pid == first
+        pool.cancel(held)
+        pool.wait(mailbox)
+        assert _echo(pool, ["d"]) == ["d"]
+        assert pool.zygote_pid != first
+
+
 def test_cancelling_while_the_zygote_starts_is_no_startup_problem(mark: str) -> None:
     with Pool((0,), jobs_module="echo_jobs:handlers") as pool:
         mailbox = new_mailbox()

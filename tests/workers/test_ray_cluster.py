@@ -60,4 +60,10 @@ def test_death_of_the_supervisor_is_survived(measurer: RayMeasurer, mark: str) -
 
 
 def _is_zygote(process: psutil.Process) -> bool:
+    """Its children have its command line, too."""
+    parent = process.parent()
+    return _has_zygotes_name(process) and (parent is None or not _has_zygotes_name(parent))
+
+
+def _has_zygotes_name(process: psutil.Process) -> bool:
     return "tunewright.workers.zygote" in " ".join(process.cmdline())

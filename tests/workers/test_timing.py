@@ -56,8 +56,14 @@ def test_a_kernel_that_cannot_win_is_not_sampled_on() -> None:
     assert not timing.is_contender(0.0011)
 
 
+@pytest.mark.parametrize(("secs", "expected"), [(0.0024, 1), (0.0018, 2), (0.0012, 3), (0.00105, 10)])
+def test_the_farther_behind_the_fewer_samples(secs: float, expected: int) -> None:
+    kernel = ScriptedKernel(secs, [secs, 1.2 * secs] * 5)
+    assert len(measure_samples(kernel, CONFIG, incumbent_secs=0.0011).run_secs) == expected
+
+
 def test_one_fast_sample_keeps_a_noisy_contender_alive() -> None:
-    kernel = ScriptedKernel(0.001, [0.0020, 0.0019, 0.0010] + [0.0011] * 10)
+    kernel = ScriptedKernel(0.001, [0.0016, 0.0016, 0.0010] + [0.0011] * 10)
     timing = measure_samples(kernel, CONFIG, incumbent_secs=0.0011)
     assert len(timing.run_secs) == 10
     assert timing.is_contender(0.0011)
