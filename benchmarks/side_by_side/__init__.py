@@ -1,0 +1,1 @@
+"""Tuners side by side: same tasks, one fresh process per run, final kernels timed by one neutral harness."""
