@@ -19,7 +19,7 @@ MODEL_KIND = f"xgboost-centred-log/{POOLING_VERSION}"
 
 # Chosen with benchmarks/cost_model_objectives.py on real logs: more or deeper trees, and weights by label or
 # by task, cost time and gain nothing. One thread: on a machine whose cores are busy, OpenMP's barriers turn
-# a fit of 0.3 s into many seconds.
+# a fit of 0.5 s into many seconds.
 XGB_PARAMS: Mapping[str, Any] = {
     "objective": "reg:squarederror",
     "base_score": 0.0,
@@ -28,6 +28,7 @@ XGB_PARAMS: Mapping[str, Any] = {
     "max_bin": 32,
     "eta": 0.15,
     "min_child_weight": 0.5,
+    # A share per tree would halve the time, but finds failures that one column tells less well.
     "colsample_bynode": 0.4,
     "verbosity": 0,
 }
@@ -46,7 +47,8 @@ class XGBoostCostModel:
     unseen tasks better than the logistic loss, squared errors, and XGBoost's own ranking losses.
 
     A model that was loaded from a snapshot is a base: each `fit` forgets the fit before it and boosts on,
-    from the base, whose own trees stay as they are.
+    from the base, whose own trees stay as they are. That is for a model without its records: one fit on the
+    records of both ranks better.
 
     Deterministic: equal data, seed and number of threads give equal models, byte for byte.
     """

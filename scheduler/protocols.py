@@ -115,12 +115,8 @@ class LearnedModel(Protocol):
     @property
     def is_fitted(self) -> bool: ...
 
-    def learn_base(self, trials: Sequence[RecordedTrial]) -> ModelSnapshot | None:
-        """Learn once from trials of other sessions; None where there is nothing to learn, or no need."""
-        ...
-
     def fit_trials(self, trials: Sequence[RecordedTrial]) -> ModelSnapshot:
-        """Forget the last such call, learn from the session's trials on top of the base."""
+        """Forget the last such call, learn from trials, failures included."""
         ...
 
     def evaluate(self, trials: Sequence[RecordedTrial]) -> Mapping[str, float]:

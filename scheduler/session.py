@@ -49,9 +49,10 @@ _log = logging.getLogger(__name__)
 
 # Records of earlier sessions that the model starts from: the newest ones of the same CPU.
 _MAX_TRAINING_TRIALS = 8192
-# A refit costs 0.1-1 s: first when there is something to learn from, then when the data grew by a quarter.
+# A refit costs 0.1-0.5 s: first when there is something to learn from, then when the session's own trials,
+# however many others there are, grew by half.
 _MIN_TRIALS_TO_FIT = 16
-_REFIT_GROWTH = 1.25
+_REFIT_GROWTH = 1.5
 _RACE_SIZE = 3
 _RACE_ROUNDS = 7
 # A record that has not raced may outrank a raced one by luck: then it races too, but not for ever.
@@ -109,9 +110,9 @@ class TuningSession:
         self._states = [TaskState(entry) for entry in tasks]
         fingerprint = measurer.machine.fingerprint
         self.session_id = session_id_of([entry.task for entry in tasks], config, fingerprint)
-        self._earlier: list[RecordedTrial] = []  # of other sessions: what the base learns from
-        self._training: list[RecordedTrial] = []  # of this one
-        self._num_fitted = 0
+        self._earlier: list[RecordedTrial] = []  # what the model learns from: of other sessions,
+        self._training: list[RecordedTrial] = []  # and of this one
+        self._num_fitted: int | None = None  # of this one
         self._model_id: str | None = None
         self._num_before = 0  # trials and seconds of earlier runs
         self._elapsed_before = 0.0
@@ -187,11 +188,6 @@ class TuningSession:
         for trial in trials:
             is_own = trial.record.session_id == self.session_id
             (self._training if is_own else self._earlier).append(trial)
-        with self._timed("model"):
-            base = self._model.learn_base(self._earlier)
-        if base is not None:
-            self._model_id = base.model_id
-            self._store.save_model(base)
         self._on_event(SessionStarted(self.session_id, not known.is_new, self.status()))
 
     def _measure_defaults(self) -> None:
@@ -259,9 +255,9 @@ class TuningSession:
     def _refit_if_due(self) -> None:
         """Refit at fixed sizes of the training set: a resumed session learns what an unbroken one did."""
         due = _fit_size(len(self._training))
-        if due <= self._num_fitted:
+        if due == self._num_fitted or len(self._earlier) + due < _MIN_TRIALS_TO_FIT:
             return
-        snapshot = self._model.fit_trials(self._training[:due])
+        snapshot = self._model.fit_trials(self._earlier + self._training[:due])
         self._num_fitted = due
         self._model_id = snapshot.model_id
         self._store.save_model(snapshot)

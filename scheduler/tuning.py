@@ -35,7 +35,6 @@ from tunewright.search import (
 
 SpaceFactory = Callable[[TuningTask], DesignSpace]
 
-_MIN_TRIALS_FOR_BASE = 16
 
 # Of every other task in the log: its first drafts for a new task.
 _SEEDS_PER_TASK = 4
@@ -79,7 +78,7 @@ class TuneOptions:
     seed: int = 0
     batch_size: int = 16
     evaluator: EvaluatorConfig = field(default_factory=EvaluatorConfig)
-    base_model: ModelSnapshot | None = None  # instead of one that is trained from the log
+    base_model: ModelSnapshot | None = None  # trained elsewhere: what the log knows is learnt on top
 
     def __post_init__(self) -> None:
         if self.strategy not in STRATEGIES:
@@ -90,27 +89,19 @@ class TuneOptions:
 
 
 class OnlineModel:
-    """The cost model of a session: a base that stays, and at each refit the session's own trials on top."""
+    """The cost model of a session: XGBoost, refit on all the trials that the session hands over.
+
+    A base, which comes without its records, predicts at once, and each refit boosts on from it.
+    """
 
     def __init__(self, *, seed: int, base: ModelSnapshot | None = None) -> None:
         """Raises: ModelError: `base` cannot be used; `read_model` would have said so."""
         self._seed = seed
-        self._has_base = base is not None
         self._model = XGBoostCostModel.from_snapshot(base, seed=seed) if base else XGBoostCostModel(seed=seed)
 
     @property
     def is_fitted(self) -> bool:
         return self._model.is_fitted
-
-    def learn_base(self, trials: Sequence[RecordedTrial]) -> ModelSnapshot | None:
-        """Train the base, unless it was given or the trials are too few; 0.5 s for 8192."""
-        training_set = make_training_set(trials)
-        if self._has_base or len(training_set) < _MIN_TRIALS_FOR_BASE:
-            return None
-        snapshot = XGBoostCostModel(seed=self._seed).fit(training_set)
-        self._model = XGBoostCostModel.from_snapshot(snapshot, seed=self._seed)
-        self._has_base = True
-        return snapshot
 
     def fit_trials(self, trials: Sequence[RecordedTrial]) -> ModelSnapshot:
         return self._model.fit(make_training_set(trials))

@@ -57,6 +57,10 @@ def tune(
     cluster: Annotated[
         str | None, typer.Option(help="Measure on Ray: local, auto, or the address of a cluster.")
     ] = None,
+    cost_model: Annotated[
+        Path | None,
+        typer.Option(help="Start from this model, made by `model train`, not from the log's records."),
+    ] = None,
     log: settings.LogOption = None,
     json_lines: Annotated[bool, typer.Option(help="One JSON object per event on stdout.")] = False,
 ) -> None:
@@ -66,18 +70,30 @@ def tune(
     """
     time_secs = parse_duration_secs(time_budget) if time_budget else None
     url = settings.log_url(log)
+    from tunewright.cost_model.model_file import read_model
     from tunewright.scheduler.session import Budget
     from tunewright.scheduler.stitch import check_destination
     from tunewright.scheduler.tuning import TuneOptions
     from tunewright.tuning_logs import TuningLog
 
     num_trials = DEFAULT_TRIALS if trials is None and time_secs is None else trials
-    options = TuneOptions(Budget(num_trials, time_secs, patience), strategy, seed)
+    base_model = None if cost_model is None else read_model(cost_model)
+    options = TuneOptions(
+        Budget(num_trials, time_secs, patience),
+        strategy,
+        seed,
+        base_model=None if base_model is None else base_model.snapshot,
+    )
     if output is not None:
         check_destination(output)
     # The log and the workers are tried before the model's import: what is wrong with them shows at once.
     with TuningLog.open(url) as tuning_log:
         imported = import_for_cli(model, input_shape, threads=threads, target=target)
+        if base_model is not None and base_model.mcpu != imported.target.mcpu:
+            raise ConfigError(
+                f"the cost model {cost_model} learnt from {base_model.mcpu}, the target is "
+                f"{imported.target.mcpu}: train one from records of that CPU with `tunewright model train`"
+            )
         parts = _partition(imported)
         with _make_measurer(cluster, imported.target) as measurer:
             finished = _tune(imported, parts, options, tuning_log, measurer, json_lines=json_lines)
