@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tunewright.core.types import FailureKind, MeasureFailure, RecordedTrial, TaskKey, known_secs
+from tunewright.core.types import FailureKind, MeasureFailure, RecordedTrial, TaskKey, calibrated_secs
 from tunewright.cost_model.types import FeatureBatch, TrainingSet, has_valid_features
 
 
@@ -12,28 +12,26 @@ def make_training_set(trials: Sequence[RecordedTrial]) -> TrainingSet:
     """Label every trial that says something about its candidate.
 
     The label is the best time of the trial's group, (task key, machine fingerprint), divided by its own
-    time. A pruned trial has one censored sample, which is its time here. Every other failure has label 0
-    and full weight, so that the model learns where programs break; TVM's own model weights samples by
-    their label and thereby never sees a failure.
+    time, both calibrated by the reference kernel. A pruned trial has one censored sample, which is its time
+    here. Every other failure has label 0 and full weight, so that the model learns where programs break;
+    TVM's own model weights samples by their label and thereby never sees a failure.
 
     Skipped: trials without features, with those of another feature version (known by their shape), and
     those whose worker was lost, which is not their candidate's fault.
     """
     usable = [trial for trial in trials if _is_usable(trial)]
-    secs = [known_secs(trial.record.result) for trial in usable]
     group_of: dict[tuple[TaskKey, str], int] = {}
-    groups = [group_of.setdefault(_group_key(trial), len(group_of)) for trial in usable]
-    best = [float("inf")] * len(group_of)
-    for group, trial_secs in zip(groups, secs, strict=True):
-        best[group] = min(best[group], trial_secs)
-    labels = [
-        best[group] / trial_secs if trial_secs != float("inf") else 0.0
-        for group, trial_secs in zip(groups, secs, strict=True)
-    ]
+    groups = np.array([group_of.setdefault(_group_key(t), len(group_of)) for t in usable], dtype=np.int32)
+    labels = np.zeros(len(usable), dtype=np.float32)
+    for group in range(len(group_of)):
+        (members,) = np.nonzero(groups == group)
+        secs = np.array(calibrated_secs([usable[member].record.result for member in members]))
+        has_time = np.isfinite(secs)
+        labels[members[has_time]] = secs.min() / secs[has_time]
     return TrainingSet(
         features=FeatureBatch.from_arrays([t.features for t in usable if t.features is not None]),
-        label=np.array(labels, dtype=np.float32),
-        group=np.array(groups, dtype=np.int32),
+        label=labels,
+        group=groups,
         group_tasks=tuple(task_key for task_key, _ in group_of),
     )
 

@@ -53,7 +53,7 @@ _MAX_TRAINING_TRIALS = 8192
 # however many others there are, grew by half.
 _MIN_TRIALS_TO_FIT = 16
 _REFIT_GROWTH = 1.5
-_RACE_SIZE = 3
+_RACE_SIZE = 6
 _RACE_ROUNDS = 7
 # A record that has not raced may outrank a raced one by luck: then it races too, but not for ever.
 _MAX_RACES = 3
@@ -202,15 +202,7 @@ class TuningSession:
 
     def _measure(self, batch: Sequence[tuple[TaskState, Proposal]]) -> list[RecordedTrial]:
         """Measure, commit, then tell: whoever is told of a trial can find it in the log."""
-        inputs = [
-            MeasureInput(
-                state.entry.task,
-                proposal.applied.candidate,
-                self._config.evaluator,
-                incumbent_secs=state.best_secs if state.best_secs != float("inf") else None,
-            )
-            for state, proposal in batch
-        ]
+        inputs = [self._measure_input(state, proposal.applied.candidate) for state, proposal in batch]
         results = self._measurer.measure(inputs)
         trials: list[tuple[TuningRecord, FloatArray | None]] = []
         for (state, proposal), result in zip(batch, results, strict=True):
@@ -239,6 +231,14 @@ class TuningSession:
             for state in {id(state): state for state, _ in batch}.values():
                 state.add([t for t in recorded if t.record.task_key == state.entry.task.key])
         return recorded
+
+    def _measure_input(self, state: TaskState, candidate: Candidate) -> MeasureInput:
+        task, evaluator = state.entry.task, self._config.evaluator
+        for trial in state.fastest(1):
+            best = trial.record.result
+            assert isinstance(best, MeasureSuccess), "only successes are verified"
+            return MeasureInput(task, candidate, evaluator, best.median_secs, best.yardstick_secs)
+        return MeasureInput(task, candidate, evaluator)
 
     def _report(self, state: TaskState, best_secs: float, recorded: Sequence[RecordedTrial]) -> None:
         self._on_event(
@@ -270,29 +270,34 @@ class TuningSession:
             return self._model.evaluate(self._earlier + self._training)
 
     def _race_all(self) -> None:
-        """Time the best few of each task again, interleaved: that median is the number shown to people."""
+        """Time the best few of each task again, interleaved: that median is the number shown to people.
+
+        First those that calibration says are fastest; then, while the log's best is one that has not raced,
+        those that the log ranks first.
+        """
         for state in self._states:
+            entrants: Sequence[RecordedTrial] = state.fastest(_RACE_SIZE)
             for _ in range(_MAX_RACES):
                 ranked = self._ranked(state)
                 if len(ranked) < 2 or ranked[0].is_raced:
                     break
-                self._race(state, ranked)
+                self._race(state, entrants)
+                entrants = [item.trial for item in self._ranked(state)]
 
-    def _race(self, state: TaskState, ranked: Sequence[RankedTrial]) -> None:
-        candidates = [item.trial.record.candidate for item in ranked]
-        inputs = [MeasureInput(state.entry.task, c, self._config.evaluator) for c in candidates]
-        for item, result in zip(ranked, self._measurer.race(inputs, rounds=_RACE_ROUNDS), strict=True):
+    def _race(self, state: TaskState, entrants: Sequence[RecordedTrial]) -> None:
+        task = state.entry.task
+        inputs = [MeasureInput(task, trial.record.candidate, self._config.evaluator) for trial in entrants]
+        for trial, result in zip(entrants, self._measurer.race(inputs, rounds=_RACE_ROUNDS), strict=True):
             if isinstance(result, MeasureSuccess):
-                self._store.add_race(item.trial.record_id, result.run_secs, self._clock.now())
+                self._store.add_race(trial.record_id, result.run_secs, self._clock.now())
             elif result.kind is not FailureKind.WORKER_LOST:
                 # It ran before: a candidate that fails now is not to be trusted.
                 reason = f"{result.kind} in its race: {result.message}"
-                self._store.mark_unusable(item.trial.record_id, reason)
+                self._store.mark_unusable(trial.record_id, reason)
         for winner in self._ranked(state)[:1]:
             state.raced_secs = winner.secs
             key = winner.trial.record.candidate.key
-            task = state.entry.task
-            self._on_event(RaceFinished(task.workload.name, task.key, key, winner.secs, len(ranked)))
+            self._on_event(RaceFinished(task.workload.name, task.key, key, winner.secs, len(entrants)))
 
     def _ranked(self, state: TaskState) -> Sequence[RankedTrial]:
         fingerprint = self._measurer.machine.fingerprint

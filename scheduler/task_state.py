@@ -11,6 +11,7 @@ from tunewright.core.types import (
     Origin,
     RecordedTrial,
     TuningTask,
+    calibrated_secs,
 )
 from tunewright.scheduler.events import TaskStatus
 from tunewright.scheduler.task_scheduler import TaskProgress
@@ -33,6 +34,7 @@ class TaskState:
 
     entry: SessionTask
     best_curve: list[float] = field(default_factory=list)
+    verified: list[RecordedTrial] = field(default_factory=list)
     num_failures: int = 0
     num_trials_of_session: int = 0
     has_default: bool = False
@@ -52,6 +54,7 @@ class TaskState:
             self.has_default |= is_default
             if isinstance(result, MeasureSuccess) and result.is_verified:
                 best = min(best, result.median_secs)
+                self.verified.append(trial)
                 if is_default:
                     self.default_secs = result.median_secs
             if isinstance(result, MeasureFailure) and result.kind is not FailureKind.PRUNED:
@@ -59,6 +62,12 @@ class TaskState:
             self.best_curve.append(best)
         # The default schedule is no point of the design space: there is nothing to mutate or learn from it.
         self.entry.strategy.tell([t for t in trials if t.record.candidate.origin is not Origin.SEED])
+
+    def fastest(self, k: int) -> list[RecordedTrial]:
+        """The `k` fastest verified trials, as if the machine had been equally fast for all of them."""
+        secs = calibrated_secs([trial.record.result for trial in self.verified])
+        order = sorted(range(len(secs)), key=secs.__getitem__)
+        return [self.verified[index] for index in order[:k]]
 
     def progress(self) -> TaskProgress:
         """What the task scheduler decides by."""

@@ -26,10 +26,11 @@ from tunewright.core.types import (
     Draft,
     FailureKind,
     MeasureFailure,
+    MeasureResult,
     MeasureSuccess,
     Origin,
     RecordedTrial,
-    known_secs,
+    calibrated_secs,
 )
 from tunewright.search.decisions import DecisionPoint, DecisionSpace
 from tunewright.search.diversity import diverse_drafts, diverse_proposals
@@ -129,11 +130,10 @@ class EvolutionarySearch:
             belief_weight=self._config.belief_weight,
             build_weight=self._config.build_weight,
         )
-        self._secs: dict[DecisionPoint, float] = {}  # of told points, infinite for failures
+        self._results: dict[DecisionPoint, MeasureResult] = {}  # of told points
+        self._secs: dict[DecisionPoint, float] = {}  # calibrated, infinite for failures
         self._build_secs: dict[DecisionPoint, float] = {}  # of those of them that were built or timed out
         self._measured: dict[DecisionPoint, Candidate] = {}  # of those that ran to the end
-        self._best_secs = math.inf
-        self._num_until_best = 0
         self._examples: Pool = {}
         self._drafted: set[DecisionPoint] = set()  # never to be applied again
         self._survivors: Drafts = {}
@@ -148,14 +148,13 @@ class EvolutionarySearch:
             point = self._decisions.learn(trial.record.candidate.trace_json)
             if point is not None:
                 self._learn(point, trial)
+        self._secs = dict(zip(self._results, calibrated_secs(list(self._results.values())), strict=True))
 
     def _learn(self, point: DecisionPoint, trial: RecordedTrial) -> None:
         record = trial.record
-        self._secs[point] = known_secs(record.result)
+        self._results[point] = record.result
         if isinstance(record.result, MeasureSuccess):
             self._measured[point] = record.candidate
-            if self._secs[point] < self._best_secs:
-                self._best_secs, self._num_until_best = self._secs[point], len(self._secs)
         elif record.result.kind is FailureKind.BUILD_TIMEOUT:
             self._build_secs[point] = record.evaluator.build_timeout_secs
         if record.result.build_secs > 0.0:
@@ -244,7 +243,8 @@ class EvolutionarySearch:
         return self._pick(ranked, wild.keys() | descent.keys(), n)
 
     def _is_stalled(self) -> bool:
-        return len(self._secs) - self._num_until_best >= self._config.descent_patience
+        secs = list(self._secs.values())
+        return len(secs) - 1 - secs.index(min(secs)) >= self._config.descent_patience
 
     def _with_steps(self, drafts: Drafts, parents: Mapping[DecisionPoint, Candidate]) -> Drafts:
         """The drafts, best first, with all single steps from the best parents."""

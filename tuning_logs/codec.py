@@ -125,6 +125,7 @@ def trial_to_row(
         wall_secs=result.wall_secs,
         steal_ratio=success.steal_ratio if success else None,
         object_key=result.object_key or None,
+        yardstick_secs=result.yardstick_secs,
         is_duplicate=success is not None and success.is_duplicate,
         is_noisy=success is not None and success.is_noisy,
         evaluator_json=canonical_json(asdict(record.evaluator)),
@@ -177,6 +178,7 @@ def _result_from_row(row: TrialRow) -> MeasureResult:
             steal_ratio=row.steal_ratio or 0.0,
             object_key=row.object_key or "",
             is_duplicate=row.is_duplicate,
+            yardstick_secs=row.yardstick_secs,
             is_noisy=row.is_noisy,
         )
     return MeasureFailure(
@@ -186,6 +188,7 @@ def _result_from_row(row: TrialRow) -> MeasureResult:
         build_secs=row.build_secs,
         run_secs=run_secs,
         object_key=row.object_key or "",
+        yardstick_secs=row.yardstick_secs,
     )
 
 

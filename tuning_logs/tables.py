@@ -157,6 +157,7 @@ class TrialRow(Base):
     steal_ratio: Mapped[float | None]
     object_key: Mapped[str | None]  # digest of the machine code
     is_duplicate: Mapped[bool]  # run_secs_json is an earlier trial's of equal machine code
+    yardstick_secs: Mapped[float | None]  # what the reference kernel took around the batch
     is_noisy: Mapped[bool]
     evaluator_json: Mapped[str]
     strategy: Mapped[str]

@@ -17,6 +17,7 @@ from tunewright.core.types import (
     MeasureResult,
     MeasureSuccess,
     TaskKey,
+    speed_ratio,
 )
 from tunewright.workers.build_limits import BuildLimits
 from tunewright.workers.building import BuildPhase
@@ -67,7 +68,7 @@ class Batch:
         self._clock = clock
         self._jobs = Conversation(pool)
         self._incumbents: dict[TaskKey, float] = {}
-        self._slowdown = 1.0
+        self._yardstick_secs: float | None = None  # now
         self.results: dict[int, MeasureResult] = {}
         self.lost: list[int] = []
         self.build_wall_secs = 0.0
@@ -153,8 +154,8 @@ class Batch:
                 self._measure_again(trials, results)
                 is_noisy = has_moved(now, self._yardstick_samples())
             self._see_off(trials)
-        found = [(trial, results[trial.index]) for trial in trials]
-        return [(trial, _noisy(result)) for trial, result in found] if is_noisy else found
+        around_secs = (min(before) + min(now)) / 2 if before and now else None
+        return [(t, _watched(results[t.index], around_secs, is_noisy=is_noisy)) for t in trials]
 
     def _measure_one(self, trial: Trial) -> MeasureResult:
         """Time, and verify a contender; its child waits, in case that it is wanted again."""
@@ -238,18 +239,21 @@ class Batch:
         }
 
     def _yardstick_samples(self) -> Samples:
-        """Where the machine is slower than it was, so is the incumbent."""
+        """How fast the machine is now."""
         if not self._config.watches_reference:
             return ()
         samples = self._memory.yardstick.sample()
-        self._slowdown = self._memory.yardstick.slowdown(samples)
+        self._yardstick_secs = min(samples, default=None)
         return samples
 
     def _incumbent_secs(self, measure_input: MeasureInput) -> float | None:
-        """What the task's best would take now, as far as is known."""
-        known = (measure_input.incumbent_secs, self._incumbents.get(measure_input.task.key))
-        best_secs = min((secs for secs in known if secs is not None), default=None)
-        return None if best_secs is None else best_secs * self._slowdown
+        """What the task's best would take now: where the machine is slower than it was, so is the best."""
+        known_secs = self._incumbents.get(measure_input.task.key)
+        if measure_input.incumbent_secs is None:
+            return known_secs
+        ratio = speed_ratio(self._yardstick_secs, measure_input.incumbent_yardstick_secs)
+        given_secs = measure_input.incumbent_secs * ratio
+        return given_secs if known_secs is None else min(given_secs, known_secs)
 
     # Talking to children.
 
@@ -275,8 +279,10 @@ class Batch:
             self.results[trial.index] = result
 
 
-def _noisy(result: MeasureResult) -> MeasureResult:
-    return replace(result, is_noisy=True) if isinstance(result, MeasureSuccess) else result
+def _watched(result: MeasureResult, yardstick_secs: float | None, *, is_noisy: bool) -> MeasureResult:
+    if isinstance(result, MeasureSuccess):
+        return replace(result, yardstick_secs=yardstick_secs, is_noisy=is_noisy)
+    return replace(result, yardstick_secs=yardstick_secs)
 
 
 def _run_limit_secs(trial: Trial) -> float:

@@ -23,10 +23,12 @@ class KnownKernels:
 
 
 def copy_result(original: MeasureResult, *, build_secs: float) -> MeasureResult:
-    """The result of a duplicate, which took only its build."""
+    """The result of a duplicate, which took only its build; the best of a task is the one that it repeats."""
     match original:
         case MeasureSuccess():
-            return replace(original, build_secs=build_secs, wall_secs=build_secs, is_duplicate=True)
+            return replace(
+                original, build_secs=build_secs, wall_secs=build_secs, is_verified=False, is_duplicate=True
+            )
         case MeasureFailure(message=message):
             text = f"its machine code is that of an earlier candidate: {message}"
             return replace(original, message=text, build_secs=build_secs, wall_secs=build_secs)

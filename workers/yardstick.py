@@ -2,7 +2,6 @@
 
 import logging
 import statistics
-from collections import deque
 from dataclasses import asdict
 
 from tunewright.core.types import EvaluatorConfig, TargetSpec
@@ -23,10 +22,6 @@ _EVALUATOR = EvaluatorConfig(min_sample_secs=0.003)
 _LIMIT_SECS = 30.0
 _MEMORY_BYTES = 2 << 30
 _MAX_FAILURES = 2
-_HISTORY = 32
-# Bounds what a disturbed machine costs: the more lenient, the more candidates are sampled on and verified.
-_MAX_SLOWDOWN = 1.25
-
 
 Samples = tuple[float, ...]
 
@@ -42,7 +37,6 @@ class Yardstick:
         self._is_ready = False
         self._is_prepared = False
         self._num_failures = 0
-        self._known_secs: deque[float] = deque(maxlen=_HISTORY)
 
     def start(self, target: TargetSpec) -> None:
         """Have the kernel built, if it is not there and has not failed twice."""
@@ -74,14 +68,7 @@ class Yardstick:
             if (answer := self._ask({"op": "sample"})) is None:
                 return ()
             samples.append(float(answer["secs"]))
-        self._known_secs.append(min(samples))
         return tuple(samples)
-
-    def slowdown(self, samples: Samples) -> float:
-        """How much slower than it usually was the machine is now, in [1, 1.25]."""
-        if not samples:
-            return 1.0
-        return min(_MAX_SLOWDOWN, max(1.0, min(samples) / statistics.median(self._known_secs)))
 
     def _ask(self, command: Message) -> Message | None:
         if self._job_id is None:

@@ -24,7 +24,9 @@ def fill(log: TuningLog) -> None:
     log.start_session(make_session(task, untouched))
     log.start_session(make_session(elsewhere, session_id="session-2"))
     results = [
-        dataclasses.replace(success(0.00021, 0.0002, 0.00022), object_key="c" * 64, is_noisy=True),
+        dataclasses.replace(
+            success(0.00021, 0.0002, 0.00022), object_key="c" * 64, yardstick_secs=0.25, is_noisy=True
+        ),
         success(0.00018, 0.0002, 0.00019),
         success(0.0001, is_verified=False),
         MeasureFailure(

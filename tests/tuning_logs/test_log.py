@@ -46,6 +46,7 @@ successes = st.builds(
     steal_ratio=st.floats(0, 1),
     object_key=st.text("0123456789abcdef", max_size=64),
     is_duplicate=st.booleans(),
+    yardstick_secs=st.none() | st.floats(1e-9, 1e3),
     is_noisy=st.booleans(),
 )
 failures = st.builds(

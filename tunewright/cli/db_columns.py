@@ -97,6 +97,11 @@ def _steal_ratio(trial: RecordedTrial) -> float | None:
     return None if result is None else result.steal_ratio
 
 
+def _yardstick_secs(trial: RecordedTrial) -> float | None:
+    result = _success(trial)
+    return None if result is None else result.yardstick_secs
+
+
 def _is_noisy(trial: RecordedTrial) -> bool:
     result = _success(trial)
     return result is not None and result.is_noisy
@@ -272,6 +277,12 @@ DETAIL_COLUMNS: list[Column[Details]] = [
     Column("build_secs", lambda d: d.trial.record.result.build_secs, title="build secs"),
     Column("wall_secs", lambda d: d.trial.record.result.wall_secs, title="wall secs"),
     Column("steal_ratio", lambda d: _steal_ratio(d.trial), title="CPU steal"),
+    Column(
+        "yardstick_secs",
+        lambda d: _yardstick_secs(d.trial),
+        title="yardstick ms",
+        text=lambda d: format_ms(_yardstick_secs(d.trial)),
+    ),
     Column(
         "is_noisy", lambda d: _is_noisy(d.trial), title="noisy", text=lambda d: _yes_no(_is_noisy(d.trial))
     ),

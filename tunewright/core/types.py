@@ -7,7 +7,7 @@ UTC. This module imports no third-party library but numpy, so that workers and t
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -183,12 +183,17 @@ class EvaluatorConfig:
 
 @dataclass(frozen=True, slots=True)
 class MeasureInput:
-    """One candidate to measure. `incumbent_secs` is the task's best so far, None where there is none."""
+    """One candidate to measure.
+
+    `incumbent_secs` is the task's best so far, None where there is none; `incumbent_yardstick_secs` what the
+    reference kernel took then.
+    """
 
     task: TuningTask
     candidate: Candidate
     evaluator: EvaluatorConfig
     incumbent_secs: float | None = None
+    incumbent_yardstick_secs: float | None = None
 
 
 class FailureKind(StrEnum):
@@ -214,8 +219,10 @@ class MeasureSuccess:
     `is_verified`: its outputs were compared with the unscheduled kernel's on all input sets; only
     verified records may be called best. `steal_ratio` is the share of CPU time that the hypervisor took
     while it was timed, in [0, 1]. `object_key`: digest of the machine code, "" where unknown; a duplicate
-    has that of an earlier trial of the task, and its samples, because it was not run again. `is_noisy`: the
-    reference kernel's time moved while the batch was timed.
+    has that of an earlier trial of the task, and its samples, because it was not run again, and is not
+    verified: the best is the trial that it repeats.
+    `yardstick_secs`: what the reference kernel took around its batch, None where it was not watched;
+    `is_noisy`: that moved while the batch was timed.
     """
 
     run_secs: tuple[float, ...]
@@ -225,6 +232,7 @@ class MeasureSuccess:
     steal_ratio: float = 0.0
     object_key: str = ""
     is_duplicate: bool = False
+    yardstick_secs: float | None = None
     is_noisy: bool = False
 
     def __post_init__(self) -> None:
@@ -240,7 +248,8 @@ class MeasureSuccess:
 class MeasureFailure:
     """A candidate without a time; `run_secs` holds the censored sample of a PRUNED one, else ().
 
-    `object_key`: digest of the machine code, "" where it was not built.
+    `object_key`: digest of the machine code, "" where it was not built. `yardstick_secs`: of a PRUNED one,
+    what the reference kernel took around its batch.
     """
 
     kind: FailureKind
@@ -249,6 +258,7 @@ class MeasureFailure:
     build_secs: float = 0.0
     run_secs: tuple[float, ...] = ()
     object_key: str = ""
+    yardstick_secs: float | None = None
 
     def __post_init__(self) -> None:
         if len(self.message) > MAX_MESSAGE_CHARS:
@@ -267,6 +277,33 @@ def known_secs(result: MeasureResult) -> float:
             return float(np.median(run_secs))
         case _:
             return math.inf
+
+
+# Kernels follow the reference kernel only in part: 0.6 to 0.9 of its relative changes, measured with six
+# schedules of a matrix product over 50 batches on a virtual machine whose speed changes twofold.
+_FOLLOWED = 0.75
+_MAX_SPEED_RATIO = 2.0
+
+
+def speed_ratio(yardstick_secs: float | None, other_yardstick_secs: float | None) -> float:
+    """How much slower kernels run where the yardstick takes the first time than where it takes the other.
+
+    Within [1/2, 2]; 1 where one of them is not known.
+    """
+    if not yardstick_secs or not other_yardstick_secs:
+        return 1.0
+    ratio = math.pow(yardstick_secs / other_yardstick_secs, _FOLLOWED)
+    return min(_MAX_SPEED_RATIO, max(1 / _MAX_SPEED_RATIO, ratio))
+
+
+def calibrated_secs(results: Sequence[MeasureResult]) -> list[float]:
+    """`known_secs` of one task's results, as if the machine had always been as fast as it usually was.
+
+    For comparing trials of different batches; what is shown to people, or ranks in the log, is measured.
+    """
+    known = [result.yardstick_secs for result in results if result.yardstick_secs is not None]
+    usual_secs = float(np.median(known)) if known else None
+    return [known_secs(result) / speed_ratio(result.yardstick_secs, usual_secs) for result in results]
 
 
 @dataclass(frozen=True, slots=True)
