@@ -96,7 +96,9 @@ class RecordStore(Protocol):
 
     def count_trials(self, session_id: str) -> Mapping[TaskKey, int]: ...
 
-    def add_race(self, record_id: int, run_secs: Sequence[float], raced_at: datetime) -> None: ...
+    def add_race(
+        self, record_id: int, run_secs: Sequence[float], raced_at: datetime, *, is_verified: bool = False
+    ) -> None: ...
 
     def best(
         self, task_key: TaskKey, *, k: int = 1, machine_fingerprint: str | None = None

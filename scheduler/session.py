@@ -53,7 +53,7 @@ _MAX_TRAINING_TRIALS = 8192
 # however many others there are, grew by half.
 _MIN_TRIALS_TO_FIT = 16
 _REFIT_GROWTH = 1.5
-_RACE_SIZE = 6
+_RACE_SIZE = 3
 _RACE_ROUNDS = 7
 # A record that has not raced may outrank a raced one by luck: then it races too, but not for ever.
 _MAX_RACES = 3
@@ -234,11 +234,10 @@ class TuningSession:
 
     def _measure_input(self, state: TaskState, candidate: Candidate) -> MeasureInput:
         task, evaluator = state.entry.task, self._config.evaluator
-        for trial in state.fastest(1):
-            best = trial.record.result
-            assert isinstance(best, MeasureSuccess), "only successes are verified"
-            return MeasureInput(task, candidate, evaluator, best.median_secs, best.yardstick_secs)
-        return MeasureInput(task, candidate, evaluator)
+        incumbent = state.incumbent()
+        if incumbent is None:
+            return MeasureInput(task, candidate, evaluator)
+        return MeasureInput(task, candidate, evaluator, incumbent.median_secs, incumbent.yardstick_secs)
 
     def _report(self, state: TaskState, best_secs: float, recorded: Sequence[RecordedTrial]) -> None:
         self._on_event(
@@ -272,14 +271,14 @@ class TuningSession:
     def _race_all(self) -> None:
         """Time the best few of each task again, interleaved: that median is the number shown to people.
 
-        First those that calibration says are fastest; then, while the log's best is one that has not raced,
-        those that the log ranks first.
+        First those that may be fastest, also such as nobody has verified yet; then, while the log's best is
+        one that has not raced, those that the log ranks first.
         """
         for state in self._states:
-            entrants: Sequence[RecordedTrial] = state.fastest(_RACE_SIZE)
+            entrants: Sequence[RecordedTrial] = state.race_entrants()
             for _ in range(_MAX_RACES):
                 ranked = self._ranked(state)
-                if len(ranked) < 2 or ranked[0].is_raced:
+                if len(entrants) < 2 or (ranked and ranked[0].is_raced):
                     break
                 self._race(state, entrants)
                 entrants = [item.trial for item in self._ranked(state)]
@@ -289,7 +288,8 @@ class TuningSession:
         inputs = [MeasureInput(task, trial.record.candidate, self._config.evaluator) for trial in entrants]
         for trial, result in zip(entrants, self._measurer.race(inputs, rounds=_RACE_ROUNDS), strict=True):
             if isinstance(result, MeasureSuccess):
-                self._store.add_race(trial.record_id, result.run_secs, self._clock.now())
+                now, is_verified = self._clock.now(), result.is_verified
+                self._store.add_race(trial.record_id, result.run_secs, now, is_verified=is_verified)
             elif result.kind is not FailureKind.WORKER_LOST:
                 # It ran before: a candidate that fails now is not to be trusted.
                 reason = f"{result.kind} in its race: {result.message}"

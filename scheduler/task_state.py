@@ -18,6 +18,12 @@ from tunewright.scheduler.task_scheduler import TaskProgress
 from tunewright.search.stopping import is_stalled
 from tunewright.search.strategy import SearchStrategy
 
+# The more trials, the more of them are within the noise of the best.
+_TRIALS_PER_ENTRANT = 16
+_MIN_ENTRANTS = 3
+_MAX_ENTRANTS = 12
+_ENTRANT_SLOWDOWN = 1.2
+
 
 @dataclass(frozen=True, slots=True)
 class SessionTask:
@@ -34,7 +40,7 @@ class TaskState:
 
     entry: SessionTask
     best_curve: list[float] = field(default_factory=list)
-    verified: list[RecordedTrial] = field(default_factory=list)
+    timed: list[RecordedTrial] = field(default_factory=list)  # those that ran to the end
     num_failures: int = 0
     num_trials_of_session: int = 0
     has_default: bool = False
@@ -54,20 +60,31 @@ class TaskState:
             self.has_default |= is_default
             if isinstance(result, MeasureSuccess) and result.is_verified:
                 best = min(best, result.median_secs)
-                self.verified.append(trial)
                 if is_default:
                     self.default_secs = result.median_secs
+            if isinstance(result, MeasureSuccess) and not result.is_duplicate:
+                self.timed.append(trial)
             if isinstance(result, MeasureFailure) and result.kind is not FailureKind.PRUNED:
                 self.num_failures += 1
             self.best_curve.append(best)
         # The default schedule is no point of the design space: there is nothing to mutate or learn from it.
         self.entry.strategy.tell([t for t in trials if t.record.candidate.origin is not Origin.SEED])
 
-    def fastest(self, k: int) -> list[RecordedTrial]:
-        """The `k` fastest verified trials, as if the machine had been equally fast for all of them."""
-        secs = calibrated_secs([trial.record.result for trial in self.verified])
+    def incumbent(self) -> MeasureSuccess | None:
+        """The fastest verified result, as if the machine had been equally fast for all of them."""
+        results = [trial.record.result for trial in self.timed]
+        verified = [r for r in results if isinstance(r, MeasureSuccess) and r.is_verified]
+        secs = calibrated_secs(verified)
+        return verified[secs.index(min(secs))] if verified else None
+
+    def race_entrants(self) -> list[RecordedTrial]:
+        """Trials that may be the fastest, verified or not, by the same measure."""
+        secs = calibrated_secs([trial.record.result for trial in self.timed])
         order = sorted(range(len(secs)), key=secs.__getitem__)
-        return [self.verified[index] for index in order[:k]]
+        size = min(_MAX_ENTRANTS, max(_MIN_ENTRANTS, len(self.best_curve) // _TRIALS_PER_ENTRANT))
+        return [
+            self.timed[index] for index in order[:size] if secs[index] <= _ENTRANT_SLOWDOWN * secs[order[0]]
+        ]
 
     def progress(self) -> TaskProgress:
         """What the task scheduler decides by."""

@@ -55,12 +55,16 @@ class DraftScorer:
         self._known.update(zip(missing, self._predict(missing).tolist(), strict=True))
         return np.array([self._known[point] for point in points])
 
+    def build_costs(self, points: Sequence[DecisionPoint]) -> Scores:
+        """log2 of how long the points (n_points,) build, up to a constant; zeros where nothing is known."""
+        if self._build_model is None or not self._knows_builds:
+            return np.zeros(len(points))
+        return -self._build_model.predict(self._decisions.vectors(points), np.zeros(len(points)))
+
     def _predict(self, points: Sequence[DecisionPoint]) -> Scores:
         vectors = self._decisions.vectors(points)
         scores = self._draft_model.predict(vectors, self.believe(points))
-        if self._build_model is not None and self._knows_builds:
-            scores = scores + self._build_weight * self._build_model.predict(vectors, np.zeros(len(points)))
-        return scores
+        return scores - self._build_weight * self.build_costs(points)
 
 
 def _labels(secs: Mapping[DecisionPoint, float]) -> np.ndarray[tuple[int], np.dtype[np.float32]]:

@@ -62,7 +62,7 @@ class SearchStrategy(Protocol):
     def name(self) -> str: ...
 
     def ask(self, n: int) -> list[Proposal]:
-        """At most `n` distinct legal candidates that were neither told nor asked before, favourites first.
+        """At most `n` distinct legal candidates that were neither told nor asked before.
 
         Distinct by candidate key and, among all that this object proposed, by program key. Empty where the
         space seems to be exhausted.

@@ -213,8 +213,14 @@ class TuningLog:
                 raise _not_found("session", session_id)
             row.elapsed_secs += secs
 
-    def add_race(self, record_id: int, run_secs: Sequence[float], raced_at: datetime) -> None:
+    def add_race(
+        self, record_id: int, run_secs: Sequence[float], raced_at: datetime, *, is_verified: bool = False
+    ) -> None:
         """Store a final race; from now on its median is what the trial ranks by.
+
+        Args:
+            is_verified: its outputs were found right in the race, so it may be best even if they had not been
+                compared before.
 
         Raises:
             RecordNotFoundError: no such record.
@@ -231,6 +237,7 @@ class TuningLog:
             samples = canonical_json([float(secs) for secs in run_secs])
             session.add(RaceRow(trial_id=record_id, run_secs_json=samples, raced_at=raced_at))
             row.ranked_secs = statistics.median(run_secs)
+            row.is_verified = row.is_verified or is_verified
 
     def mark_unusable(self, record_id: int, reason: str) -> None:
         """Quarantine: `best` never returns it again; it stays a trial.

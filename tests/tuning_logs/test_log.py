@@ -262,6 +262,19 @@ class RecordStoreContract:
         assert started.races(fast.record_id)[1] == Race((0.005, 0.003, 0.004), START + timedelta(seconds=1))
         assert started.record(fast.record_id).record.result == fast.record.result
 
+    def test_a_race_can_verify_and_never_takes_that_back(self, started: TuningLog) -> None:
+        checked, unchecked = started.append(
+            [(make_record(TASK, n, success(0.001 * n, is_verified=n == 1)), None) for n in (1, 2)]
+        )
+        started.add_race(checked.record_id, [0.003], START)
+        started.add_race(unchecked.record_id, [0.002], START)
+        assert [r.trial.record_id for r in started.best(TASK.key, k=2)] == [checked.record_id]
+        started.add_race(unchecked.record_id, [0.002], START, is_verified=True)
+        assert [r.trial.record_id for r in started.best(TASK.key, k=2)] == [
+            unchecked.record_id,
+            checked.record_id,
+        ]
+
     def test_only_a_timed_record_can_be_raced(self, started: TuningLog) -> None:
         failure = MeasureFailure(FailureKind.RUN, "SIGSEGV", wall_secs=0.1)
         [trial] = started.append([(make_record(TASK, 1, failure), None)])
