@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from tunewright.core.keys import canonical_json
 from tunewright.core.types import DecisionValue, FloatArray
-from tunewright.search.loop_nest import Hardware, LoopNest, guess, read_nest
+from tunewright.search.loop_nest import INLINED, Hardware, LoopNest, guess, read_nest
 
 # Single moves cannot leave a bad tile whose every neighbour is bad too.
 _REDRAWN_SHARE = 0.1
@@ -42,8 +42,11 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """The loop that a block is computed at. Which are legal depends on the other decisions: TVM takes the
-    nearest one outside, so any that another point has will do."""
+    """The loop that a block is computed at, -1 for none. Which are legal depends on the other decisions: TVM
+    takes the nearest one outside, so any that another point of the task has, at whatever block, will do.
+
+    -2 inlines the block, which is not legal everywhere: only where it was seen.
+    """
 
 
 Hole = Tile | Choice | Location
@@ -90,7 +93,8 @@ class DecisionSpace:
     def __init__(self, hardware: Hardware | None = None) -> None:
         self._hardware = hardware or Hardware()
         self._sketches: dict[str, Sketch] = {}
-        self._locations: dict[tuple[int, int], list[int]] = {}
+        self._loops: list[int] = []  # seen as locations anywhere
+        self._inlined: set[tuple[int, int]] = set()  # (sketch, position) where that was seen
         self._free: dict[int, tuple[list[int], list[int]]] = {}
 
     def learn(self, trace_json: str) -> DecisionPoint | None:
@@ -110,10 +114,12 @@ class DecisionSpace:
         return DecisionPoint(sketch, parsed.values)
 
     def _add_location(self, sketch: Sketch, position: int, location: int) -> None:
-        seen = self._locations.setdefault((sketch.index, position), [])
-        if location not in seen:
-            seen.append(location)
-            self._free.pop(sketch.index, None)
+        if location == INLINED and (sketch.index, position) not in self._inlined:
+            self._inlined.add((sketch.index, position))
+            self._free.clear()
+        elif location != INLINED and location not in self._loops:
+            self._loops.append(location)
+            self._free.clear()
 
     def vectors(self, points: Sequence[DecisionPoint]) -> FloatArray:
         """What a draft model reads: float32 (n_points, n_columns), the same columns for every point.
@@ -207,7 +213,7 @@ class DecisionSpace:
         hole = sketch.holes[position]
         if isinstance(hole, Choice):
             return range(hole.num_choices)
-        return self._locations[sketch.index, position]
+        return [INLINED, *self._loops] if (sketch.index, position) in self._inlined else self._loops
 
     def _free_holes(self, sketch: Sketch) -> tuple[list[int], list[int]]:
         """Holes that can take another value, with cumulative weights."""

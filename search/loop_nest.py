@@ -20,7 +20,7 @@ _MAX_ACCUMULATORS = 28
 # Fewer do not hide the latency of a multiply-add.
 _MIN_ACCUMULATORS = 8
 # TVM's code for "inlined into its consumer": each element is computed again for each use.
-_INLINED = -2
+INLINED = -2
 _REDUCTION_LEVELS = 2
 
 _Logs = npt.NDArray[np.float64]
@@ -127,7 +127,7 @@ def guess(nest: LoopNest, flat: FloatArray, hardware: Hardware) -> npt.NDArray[n
     registers = _vectors(loops[:, -1], hardware) + loops[:, len(nest.columns) - nest.num_inner : -1].sum(
         axis=1
     )
-    inlined = (flat[:, nest.locations] == _INLINED).any(axis=1)
+    inlined = (flat[:, nest.locations] == INLINED).any(axis=1)
     waste: _Logs = (
         _WASTED_LANES * _wasted_lanes(loops[:, -1], hardware)
         + _IDLE_THREADS * _idle_threads(nest, loops, hardware)
