@@ -10,7 +10,7 @@ MAX_FUNCTION_LINES = 80
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = (
     *("tunewright/core", "tunewright/cli", "tunewright/plots"),
-    *("scheduler", "search", "cost_model", "workers", "tuning_logs", "scripts"),
+    *("scheduler", "search", "cost_model", "workers", "tuning_logs", "scripts", "benchmarks"),
 )
 
 
