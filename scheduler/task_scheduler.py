@@ -15,13 +15,14 @@ from tunewright.search.stopping import is_stalled
 @dataclass(frozen=True, slots=True)
 class AllocationConfig:
     """`history_share`: how much to believe the recent gain, Ansor's alpha. `window`: over how many trials it
-    is taken. `reachable_slowdown`: a task is expected to get as close as this to the best rate of tasks like
-    it, Ansor's beta; None expects nothing.
+    is taken. `reachable_slowdown`: a task is expected to get as close as this to the best rate of other tasks
+    like it, Ansor's beta; None expects nothing, as no recorded curves have shown yet that it helps
+    (benchmarks/allocation.py).
     """
 
     history_share: float = 0.2
     window: int = 32
-    reachable_slowdown: float | None = 2.0
+    reachable_slowdown: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ def predicted_gain(
     """Seconds per model run that one more trial of the task may save; infinite where it has no time yet.
 
     Args:
-        best_flop_rate: FLOP per second of the fastest task that is like it, 0 where unknown.
+        best_flop_rate: FLOP per second of the fastest other task that is like it, 0 where unknown.
     """
     config = config or AllocationConfig()
     curve, trials, secs = task.best_secs_by_trial, task.num_trials, task.best_secs
@@ -78,12 +79,14 @@ def next_task(
     Args:
         patience: a task is done after this many trials without a gain of 1 %.
     """
-    best_rates: dict[str, float] = {}
-    for task in tasks:
-        best_rates[task.operators] = max(best_rates.get(task.operators, 0.0), task.flop / task.best_secs)
     open_tasks = [
-        (predicted_gain(task, best_rates[task.operators], config), -task.num_trials, -index)
+        (predicted_gain(task, _best_rate_of_others(task, tasks), config), -task.num_trials, -index)
         for index, task in enumerate(tasks)
         if not task.is_exhausted and not is_stalled(task.best_secs_by_trial, patience, 0.01)
     ]
     return -max(open_tasks)[2] if open_tasks else None
+
+
+def _best_rate_of_others(task: TaskProgress, tasks: Sequence[TaskProgress]) -> float:
+    others = (other for other in tasks if other is not task and other.operators == task.operators)
+    return max((other.flop / other.best_secs for other in others), default=0.0)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tunewright.scheduler.task_scheduler import TaskProgress, next_task, predicted_gain
+from tunewright.scheduler.task_scheduler import AllocationConfig, TaskProgress, next_task, predicted_gain
 
 INF = float("inf")
 
@@ -31,13 +31,17 @@ def test_task_that_still_improves_beats_one_that_does_not() -> None:
 def test_task_near_the_best_rate_has_less_to_gain() -> None:
     slow, fast = task(1e-3, flop=1e6), task(1e-3, flop=1e9)
     rate = 1e9 / 1e-3
-    assert predicted_gain(fast, rate) < predicted_gain(slow, rate)
+    config = AllocationConfig(reachable_slowdown=0.5)
+    assert predicted_gain(fast, rate, config) < predicted_gain(slow, rate, config)
 
 
 def test_a_rate_is_expected_only_of_tasks_like_the_one_that_reached_it() -> None:
-    conv, fast_conv = task(*[1e-3] * 40, flop=1e6), task(*[1e-4] * 40, flop=1e6)
-    slow_softmax = task(*[1e-3] * 40, flop=1e3, operators="softmax")
-    assert next_task([slow_softmax, fast_conv, conv], patience=100) == 2
+    config = AllocationConfig(reachable_slowdown=1.0)
+    fast, equal = task(*[1e-4] * 40, flop=1e6), task(*[1e-4] * 40, flop=1e6)
+    softmax = task(*[0.9e-4] * 40, flop=1e3, operators="softmax")
+    # By their times alone the convolutions would come first.
+    assert next_task([softmax, fast, equal], patience=100) == 1
+    assert next_task([softmax, fast, equal], patience=100, config=config) == 0
 
 
 def test_stalled_and_exhausted_tasks_are_left_alone() -> None:
