@@ -80,13 +80,14 @@ def next_task(
         patience: a task is done after this many trials without a gain of 1 %.
     """
     open_tasks = [
-        (predicted_gain(task, _best_rate_of_others(task, tasks), config), -task.num_trials, -index)
+        (predicted_gain(task, _best_rate_of_others(index, tasks), config), -task.num_trials, -index)
         for index, task in enumerate(tasks)
         if not task.is_exhausted and not is_stalled(task.best_secs_by_trial, patience, 0.01)
     ]
     return -max(open_tasks)[2] if open_tasks else None
 
 
-def _best_rate_of_others(task: TaskProgress, tasks: Sequence[TaskProgress]) -> float:
-    others = (other for other in tasks if other is not task and other.operators == task.operators)
-    return max((other.flop / other.best_secs for other in others), default=0.0)
+def _best_rate_of_others(index: int, tasks: Sequence[TaskProgress]) -> float:
+    others = (task for other, task in enumerate(tasks) if other != index)
+    rates = [task.flop / task.best_secs for task in others if task.operators == tasks[index].operators]
+    return max(rates, default=0.0)

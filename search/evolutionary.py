@@ -198,8 +198,10 @@ class EvolutionarySearch:
         ranked = [proposal for _, proposal in self._rank(realised, self._scorer.believe)]
         batch = [p for p in ranked if p.applied.candidate.origin is Origin.TRANSFER][:n_foreign]
         batch += [p for p in ranked if p.applied.candidate.origin is not Origin.TRANSFER][:n_suited]
+        programs = {proposal.applied.program_key for proposal in batch}
         for applied in self._examples.values():
-            if len(batch) < n and self._ledger.is_new(applied):
+            if len(batch) < n and self._ledger.is_new(applied) and applied.program_key not in programs:
+                programs.add(applied.program_key)
                 batch.append(Proposal(applied, score=None))
         return batch
 

@@ -31,6 +31,7 @@ from tunewright.cli.doctor_checks import (
     start_child,
 )
 from tunewright.tuning_logs import TuningLog
+from tunewright.tuning_logs.schema import HEAD_REVISION
 
 XEON = "model name\t: Intel Xeon\nflags\t\t: fpu sse4_2 fma avx avx2 f16c avx512f avx512_vnni avx_vnni\n"
 XEON_FEATURES = ["sse4.2", "fma", "avx", "avx2", "f16c", "avx512f", "avx512vnni", "avxvnni", "64bit"]
@@ -186,7 +187,7 @@ def test_a_log_says_its_schema_and_is_not_changed(tmp_path: Path) -> None:
     content = path.read_bytes()
     log = check_log(f"sqlite:///{path}")[0]
     assert log.status is Status.OK
-    assert "at schema 0001" in log.message
+    assert f"at schema {HEAD_REVISION}" in log.message
     assert path.read_bytes() == content
 
 

@@ -3,7 +3,7 @@ import json
 import math
 import statistics
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -13,7 +13,9 @@ from tests.search.nests import NestSpace, ssrsrs
 from tests.search.test_strategy import fitted_model
 from tests.search.test_transfer import seed_of
 from tunewright.core.types import (
+    AppliedCandidate,
     Candidate,
+    Draft,
     FailureKind,
     MeasureFailure,
     MeasureSuccess,
@@ -323,3 +325,29 @@ def test_settings_out_of_range_are_refused() -> None:
         EvolutionaryConfig(applied_per_trial=0.5)
     with pytest.raises(ValueError, match="random_share is 5"):
         EvolutionaryConfig(random_share=5)
+
+
+class Repairing:
+    """A space that turns whatever is drafted into one of the few programs that it samples, as TVM moves a
+    block to the nearest legal loop."""
+
+    def __init__(self, landscape: TileLandscape) -> None:
+        self._programs = landscape.sample(24, seed=5)
+
+    def sample(self, n: int, seed: int) -> list[AppliedCandidate]:
+        return [self._programs[(seed + i) % len(self._programs)] for i in range(n)]
+
+    def realise(self, drafts: Sequence[Draft]) -> list[AppliedCandidate | None]:
+        return [self._programs[i % 3] for i, _ in enumerate(drafts)]
+
+
+def test_a_draft_that_becomes_a_known_program_is_not_proposed_twice() -> None:
+    landscape = gemm_landscape()
+    space = Repairing(landscape)
+    strategy = EvolutionarySearch(space, XGBoostCostModel(seed=1), DraftTrees(seed=1), seed=1)
+    keys: list[str] = []
+    for _ in range(3):
+        batch = strategy.ask(8)
+        keys += [proposal.applied.candidate.key for proposal in batch]
+        strategy.tell(measure_all(landscape, [p.applied for p in batch], first_index=len(keys)))
+    assert len(keys) == len(set(keys)) >= 16
