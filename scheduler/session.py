@@ -202,7 +202,11 @@ class TuningSession:
 
     def _measure(self, batch: Sequence[tuple[TaskState, Proposal]]) -> list[RecordedTrial]:
         """Measure, commit, then tell: whoever is told of a trial can find it in the log."""
-        inputs = [self._measure_input(state, proposal.applied.candidate) for state, proposal in batch]
+        incumbents = {id(state): state.incumbent() for state in {id(s): s for s, _ in batch}.values()}
+        inputs = [
+            self._measure_input(state, proposal.applied.candidate, incumbents[id(state)])
+            for state, proposal in batch
+        ]
         results = self._measurer.measure(inputs)
         trials: list[tuple[TuningRecord, FloatArray | None]] = []
         for (state, proposal), result in zip(batch, results, strict=True):
@@ -232,9 +236,10 @@ class TuningSession:
                 state.add([t for t in recorded if t.record.task_key == state.entry.task.key])
         return recorded
 
-    def _measure_input(self, state: TaskState, candidate: Candidate) -> MeasureInput:
+    def _measure_input(
+        self, state: TaskState, candidate: Candidate, incumbent: MeasureSuccess | None
+    ) -> MeasureInput:
         task, evaluator = state.entry.task, self._config.evaluator
-        incumbent = state.incumbent()
         if incumbent is None:
             return MeasureInput(task, candidate, evaluator)
         return MeasureInput(task, candidate, evaluator, incumbent.median_secs, incumbent.yardstick_secs)

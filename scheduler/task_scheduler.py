@@ -1,9 +1,9 @@
 """Budget between tasks: the next batch goes where weight x predicted gain is largest.
 
 The gradient is Ansor's (Zheng et al., OSDI 2020, §6.2): what the last trials of a task gained, blended with
-an optimistic guess of what is still to gain, either its whole time spread over the trials so far or the
-distance to the fastest rate seen on tasks like it. A task that stalls is left alone; when all are, tuning
-ends.
+an optimistic guess of what is still to gain: its whole time spread over the trials so far or, where
+`AllocationConfig` asks for it, the distance to the fastest rate seen on tasks like it. A task that stalls is
+left alone; when all are, tuning ends.
 """
 
 from collections.abc import Sequence
@@ -79,8 +79,14 @@ def next_task(
     Args:
         patience: a task is done after this many trials without a gain of 1 %.
     """
+    config = config or AllocationConfig()
+    asks_others = config.reachable_slowdown is not None
     open_tasks = [
-        (predicted_gain(task, _best_rate_of_others(index, tasks), config), -task.num_trials, -index)
+        (
+            predicted_gain(task, _best_rate_of_others(index, tasks) if asks_others else 0.0, config),
+            -task.num_trials,
+            -index,
+        )
         for index, task in enumerate(tasks)
         if not task.is_exhausted and not is_stalled(task.best_secs_by_trial, patience, 0.01)
     ]
