@@ -1,11 +1,11 @@
 """One batch of candidates on one machine: build in parallel, hold, then time one at a time.
 
-Phases never overlap: while a candidate is timed, no child of ours builds, searches or ends.
+While a candidate is timed, nothing of ours runs on its CPUs; on the others the batch's last builds may.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -20,11 +20,12 @@ from tunewright.core.types import (
     speed_ratio,
 )
 from tunewright.workers.build_limits import BuildLimits
-from tunewright.workers.building import BuildPhase
+from tunewright.workers.building import BuildQueue, Finished
 from tunewright.workers.config import WorkerConfig
 from tunewright.workers.conversation import Conversation
 from tunewright.workers.duplicates import KnownKernels, copy_result
 from tunewright.workers.frames import Message
+from tunewright.workers.pace import Pace
 from tunewright.workers.pool import Pool
 from tunewright.workers.references import References
 from tunewright.workers.timing import Timing
@@ -46,6 +47,7 @@ class Memory:
     references: References
     kernels: KnownKernels
     build_limits: BuildLimits
+    pace: Pace
     yardstick: Yardstick
 
 
@@ -69,6 +71,7 @@ class Batch:
         self._jobs = Conversation(pool)
         self._incumbents: dict[TaskKey, float] = {}
         self._yardstick_secs: float | None = None  # now
+        self._doomed: list[Trial] = []  # their children are of no use any more
         self.results: dict[int, MeasureResult] = {}
         self.lost: list[int] = []
         self.build_wall_secs = 0.0
@@ -76,56 +79,57 @@ class Batch:
 
     def measure(self, indices: Sequence[int]) -> None:
         """Measure the inputs at `indices` by the full protocol."""
-        with self._jobs:
-            trials, copies = self._without_duplicates(self._built(indices))
-            for trial, result in self._timed(trials):
+        with self._pool.whole_machine, self._jobs:
+            overlaps = self._config.overlaps_builds
+            queue = self._queue(indices, self._memory.pace if overlaps else None)
+            ready = _Ready(self._memory.kernels if self._config.drops_duplicates else None)
+            self._build(queue, indices, ready)
+            for trial, result in self._timed(queue, ready):
                 self._settle(trial, result)
                 self._memory.kernels.add(trial.task_key, result)
-            for trial in copies:
+            for trial in ready.copies:
                 self._copy(trial)
 
     def race(self, indices: Sequence[int], *, rounds: int, rng: np.random.Generator) -> None:
         """Build and hold all inputs at `indices`, then take one sample of each in random order per round."""
-        with self._jobs:
-            trials = self._built(indices)
-            with self._timing():
-                for trial, raced in self._interleaved(trials, rounds=rounds, rng=rng):
-                    result = raced if isinstance(raced, MeasureFailure) else self._verified(trial, raced)
-                    self._settle(trial, result)
-                self._see_off(trials)
+        with self._pool.whole_machine, self._jobs:
+            ready = _Ready(None)
+            self._build(self._queue(indices, None), indices, ready)
+            trials = sorted(ready.trials, key=lambda trial: trial.index)
+            start = self._clock()
+            for trial, raced in self._interleaved(trials, rounds=rounds, rng=rng):
+                result = raced if isinstance(raced, MeasureFailure) else self._verified(trial, raced)
+                self._settle(trial, result)
+            self._see_off(trials)
+            self.run_wall_secs += self._clock() - start
 
     # Building.
 
-    def _built(self, indices: Sequence[int]) -> list[Trial]:
-        """Build; return the trials that are held, in the order of `indices`."""
-        memory = self._memory
-        phase = BuildPhase(self._config, memory.build_limits, self._jobs, self._clock)
-        with self._pool.whole_machine:
-            start = self._clock()
-            memory.references.start_missing([self._inputs[i].task for i in indices], self._jobs)
-            if self._config.watches_reference and indices:
-                memory.yardstick.start(self._inputs[indices[0]].task.target)
-            held, failed = phase.run(self._inputs, indices)
-            memory.references.finish(self._jobs)
-            memory.yardstick.finish()
-            for trial, failure in failed:
-                self._settle(trial, failure)
-            self._see_off([trial for trial, _ in failed])
-            self.build_wall_secs += self._clock() - start
-        return held
+    def _queue(self, indices: Sequence[int], pace: Pace | None) -> BuildQueue:
+        limits = self._memory.build_limits
+        return BuildQueue(self._config, limits, pace, self._jobs, self._clock, self._inputs, indices)
 
-    def _without_duplicates(self, held: Sequence[Trial]) -> tuple[list[Trial], list[Trial]]:
-        """Trials to time, and those that copy the result of one of them or of an earlier batch."""
-        if not self._config.drops_duplicates:
-            return list(held), []
-        first: dict[tuple[TaskKey, str], Trial] = {}
-        copies = []
-        for trial in held:
-            is_known = self._memory.kernels.find(trial.task_key, trial.object_key) is not None
-            if is_known or first.setdefault((trial.task_key, trial.object_key), trial) is not trial:
-                copies.append(trial)
-        self._see_off(copies)
-        return list(first.values()), copies
+    def _build(self, queue: BuildQueue, indices: Sequence[int], ready: "_Ready") -> None:
+        """Build until the CPUs that time are free for it."""
+        start, memory = self._clock(), self._memory
+        memory.references.start_missing([self._inputs[i].task for i in indices], self._jobs)
+        if self._config.watches_reference and indices:
+            memory.yardstick.start(self._inputs[indices[0]].task.target)
+        finished: list[Finished] = []
+        while not queue.can_time:
+            finished += queue.finished([trial.task_key for trial, _ in finished], wait=True)
+        self._receive(sorted(finished, key=lambda item: item[0].index), ready)
+        memory.references.finish(self._jobs)
+        memory.yardstick.finish()
+        self._see_off_doomed()
+        self.build_wall_secs += self._clock() - start
+
+    def _receive(self, finished: Iterable[Finished], ready: "_Ready") -> None:
+        for trial, failure in finished:
+            if failure is not None:
+                self._settle(trial, failure)
+            if failure is not None or not ready.add(trial):
+                self._doomed.append(trial)
 
     def _copy(self, trial: Trial) -> None:
         original = self._memory.kernels.find(trial.task_key, trial.object_key)
@@ -136,24 +140,28 @@ class Batch:
 
     # Running.
 
-    @contextmanager
-    def _timing(self) -> Iterator[None]:
-        with self._pool.whole_machine:
-            start = self._clock()
-            yield
-            self.run_wall_secs += self._clock() - start
-
-    def _timed(self, trials: Sequence[Trial]) -> list[tuple[Trial, MeasureResult]]:
-        if not trials:
+    def _timed(self, queue: BuildQueue, ready: "_Ready") -> list[tuple[Trial, MeasureResult]]:
+        if queue.is_over and not ready.trials:
             return []
-        with self._timing():
-            before = self._yardstick_samples()
-            results = {trial.index: self._measure_one(trial) for trial in trials}
-            is_noisy = False
-            if has_moved(before, now := self._yardstick_samples()):
-                self._measure_again(trials, results)
-                is_noisy = has_moved(now, self._yardstick_samples())
-            self._see_off(trials)
+        start = self._clock()
+        before = self._yardstick_samples()
+        trials: list[Trial] = []
+        results: dict[int, MeasureResult] = {}
+        while ready.trials or not queue.is_over:
+            waiting = [trial.task_key for trial in ready.trials]
+            self._receive(queue.finished(waiting, wait=not ready.trials or not queue.can_time), ready)
+            if ready.trials and queue.can_time:
+                trial = ready.trials.popleft()
+                trials.append(trial)
+                results[trial.index] = self._measure_one(trial)
+                self._memory.pace.add_run(trial.task_key, trial.spent_secs)
+        is_noisy = False
+        if has_moved(before, now := self._yardstick_samples()):
+            self._measure_again(trials, results)
+            is_noisy = has_moved(now, self._yardstick_samples())
+        self._see_off_doomed()
+        self._see_off(trials)
+        self.run_wall_secs += self._clock() - start
         around_secs = (min(before) + min(now)) / 2 if before and now else None
         return [(t, _watched(results[t.index], around_secs, is_noisy=is_noisy)) for t in trials]
 
@@ -272,11 +280,35 @@ class Batch:
         """Have children end, and wait until they are gone."""
         self._jobs.finish_all([trial.job_id for trial in trials], limit_secs=_EXIT_LIMIT_SECS)
 
+    def _see_off_doomed(self) -> None:
+        self._see_off(self._doomed)
+        self._doomed.clear()
+
     def _settle(self, trial: Trial, result: MeasureResult) -> None:
         if isinstance(result, MeasureFailure) and result.kind is FailureKind.WORKER_LOST:
             self.lost.append(trial.index)
         else:
             self.results[trial.index] = result
+
+
+class _Ready:
+    """Built trials that wait to be timed, and those whose kernel is one of theirs or known already."""
+
+    def __init__(self, known: KnownKernels | None) -> None:
+        self._known = known
+        self._seen: set[tuple[TaskKey, str]] = set()
+        self.trials: deque[Trial] = deque()
+        self.copies: list[Trial] = []
+
+    def add(self, trial: Trial) -> bool:
+        """Whether it is to be timed; all are where no kernels are known."""
+        kernel = (trial.task_key, trial.object_key)
+        if self._known is not None and (kernel in self._seen or self._known.find(*kernel) is not None):
+            self.copies.append(trial)
+            return False
+        self._seen.add(kernel)
+        self.trials.append(trial)
+        return True
 
 
 def _watched(result: MeasureResult, yardstick_secs: float | None, *, is_noisy: bool) -> MeasureResult:

@@ -19,7 +19,8 @@ class WorkerConfig:
     `max_held` children wait, built, for their turn to be timed. `jobs_module` names the zygote's job
     handlers. `drops_duplicates`: of candidates with the same machine code one runs. `adapts_build_limit`:
     builds are cut by what the task's builds take. `watches_reference`: a fixed kernel is timed around each
-    batch, and contenders again when it has moved.
+    batch, and contenders again when it has moved. `overlaps_builds`: a batch's last builds run on the CPUs
+    that do not time while its first candidates are timed.
     """
 
     timing_cpus: tuple[int, ...]
@@ -29,6 +30,7 @@ class WorkerConfig:
     drops_duplicates: bool = True
     adapts_build_limit: bool = True
     watches_reference: bool = True
+    overlaps_builds: bool = True
 
     def __post_init__(self) -> None:
         if not self.timing_cpus or not self.build_cpus or self.max_held < 1:

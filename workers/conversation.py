@@ -31,12 +31,20 @@ class Conversation:
                 self._unread.remove(event)
                 return event
         while True:
-            event = self._pool.wait(self._mailbox)
-            if isinstance(event, JobExit):
-                self._alive.discard(event.job_id)
+            event = self._heard(self._pool.wait(self._mailbox))
             if event.job_id in job_ids:
                 return event
             self._unread.append(event)
+
+    def poll(self, job_ids: Container[int]) -> JobEvent | None:
+        """The next event of one of these jobs if it is there already."""
+        while not self._mailbox.empty():
+            self._unread.append(self._heard(self._mailbox.get()))
+        for event in self._unread:
+            if event.job_id in job_ids:
+                self._unread.remove(event)
+                return event
+        return None
 
     def finish(self, job_id: int, *, limit_secs: float) -> None:
         """Ask a child to end, kill it if it does not, and return when it is gone."""
@@ -52,6 +60,11 @@ class Conversation:
                 self._pool.send(job_id, {"op": "exit"}, limit_secs=limit_secs)
         for job_id in job_ids:
             self.finish(job_id, limit_secs=limit_secs)
+
+    def _heard(self, event: JobEvent) -> JobEvent:
+        if isinstance(event, JobExit):
+            self._alive.discard(event.job_id)
+        return event
 
     def _await_exit(self, job_id: int) -> None:
         while not isinstance(self.next_of((job_id,)), JobExit):

@@ -16,6 +16,7 @@ from tunewright.workers.config import WorkerConfig
 from tunewright.workers.conversation import Conversation
 from tunewright.workers.duplicates import KnownKernels
 from tunewright.workers.events import JobMessage, JobSpec
+from tunewright.workers.pace import Pace
 from tunewright.workers.pool import Pool
 from tunewright.workers.references import References
 from tunewright.workers.yardstick import Yardstick
@@ -53,7 +54,8 @@ class LocalMeasurer:
         self.stats = MeasurerStats()
         self.pool = Pool(config.build_cpus, jobs_module=config.jobs_module)
         self._references = References(config.build_cpus)
-        self._memory = Memory(self._references, KnownKernels(), BuildLimits(), Yardstick(self.pool, config))
+        yardstick = Yardstick(self.pool, config)
+        self._memory = Memory(self._references, KnownKernels(), BuildLimits(), Pace(), yardstick)
 
     @property
     def machine(self) -> MachineInfo:

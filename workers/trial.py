@@ -12,12 +12,14 @@ from tunewright.workers.timing import Timing
 class Trial:
     """One input; `index` is its place in the batch.
 
-    `spent_secs` is the wall-clock time of its runs, without that in which it waited for its turn.
+    It is built on one of `build_cpus`. `spent_secs` is the wall-clock time of its runs, without that in which
+    it waited for its turn.
     """
 
     index: int
     input: MeasureInput
     job_id: int
+    build_cpus: tuple[int, ...]
     started: float
     limit_secs: float
     build_secs: float = 0.0

@@ -121,6 +121,7 @@ TECHNIQUES: dict[str, Change] = {
     # Building and measuring.
     "duplicates": _workers(drops_duplicates=False),
     "build-limits": _workers(adapts_build_limit=False),
+    "overlap": _workers(overlaps_builds=False),
     "reference": _workers(watches_reference=False),
     "early-stop": _evaluator(prune_ratio=1e9),
     "adaptive-samples": _evaluator(target_relative_ci=0.0),

@@ -14,12 +14,14 @@ class MeasurerContract:
         good = default_trace_json(task)
         results = measurer.measure([measure_input(task, good)] * 2)
         assert len(results) == 2
-        assert isinstance(results[0], MeasureSuccess) and results[0].is_verified
+        verified = [result for result in results if isinstance(result, MeasureSuccess) and result.is_verified]
+        assert len(verified) == 1  # the other is its duplicate
 
     def test_equal_machine_code_is_run_once(self, measurer: Any) -> None:
         task = matmul_task(40)
         good = measure_input(task, default_trace_json(task))
-        first, second = measurer.measure([good, good])
+        # Which of the two is built first is not promised.
+        first, second = sorted(measurer.measure([good, good]), key=lambda result: result.is_duplicate)
         (third,) = measurer.measure([good])
         assert isinstance(first, MeasureSuccess) and first.object_key and not first.is_duplicate
         for copy in (second, third):
