@@ -9,6 +9,9 @@ The tuners: `tunewright` starts with an empty log, `tunewright-log` with one tha
 measured of the other tasks; `tvm` is MetaSchedule as shipped, `tvm-patched` the same without the import that
 fills most of its time (see side_by_side/metaschedule.py). TVM needs the package cloudpickle.
 
+With --session-limit, a session of TVM's ends with the batch that is under way then; its seconds are
+extrapolated from its trials.
+
 Every run is a process of its own and leaves a JSON file in DIR/units; a run whose file exists is not done
 again. Its clock starts when the tuner does, with TVM imported and the task made; our worker processes and
 TVM's start within. The final kernels of all tuners are timed again, interleaved, in fresh processes. Raw

@@ -10,7 +10,7 @@ from tunewright.core.types import EvaluatorConfig, FailureKind
 from tunewright.workers.child import JobError, describe, is_memory_error
 from tunewright.workers.codec import args_from_dict, evaluator_from_dict, target_from_dict
 from tunewright.workers.frames import Message
-from tunewright.workers.inputs import Array, InputSet, make_inputs, num_bytes
+from tunewright.workers.inputs import Array, InputSet, make_inputs
 from tunewright.workers.reference import load_outputs
 from tunewright.workers.threads import cpu_ticks, set_kernel_threads, thread_problem, wait_until_at_rest
 from tunewright.workers.timing import calls_per_sample, measure_samples
@@ -54,7 +54,7 @@ class HeldKernel:
         self._number = 1
         self._args = args_from_dict(self._task)
         self._early: list[Array] | None = None
-        if sum(map(num_bytes, self._args)) <= _MAX_EARLY_BYTES:
+        if sum(arg.num_bytes for arg in self._args) <= _MAX_EARLY_BYTES:
             self._early = make_inputs(self._args, InputSet.RANDOM, self._input_seed)
 
     def time(self, command: Message) -> Message:

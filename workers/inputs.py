@@ -4,7 +4,6 @@ No value is NaN, infinite or denormal. Integers may be indices into another argu
 they are small and non-negative, unless their type is too narrow to index with.
 """
 
-import math
 import zlib
 from collections.abc import Sequence
 from enum import StrEnum
@@ -53,11 +52,6 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
 
         dtype: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
         return dtype
-
-
-def num_bytes(spec: TensorSpec) -> int:
-    """What an array of this shape and type takes."""
-    return math.prod(spec.shape) * numpy_dtype(spec.dtype).itemsize
 
 
 def is_float(dtype: np.dtype[Any]) -> bool:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from side_by_side.experiment import Experiment, check_settings, run_missing
+from side_by_side.experiment import UNIT_LIMIT_SECS, Experiment, check_settings, run_missing
 from side_by_side.tasks import available_tasks
 
 
@@ -26,6 +26,7 @@ def make_parser(
     add("--seeds", type=int, default=num_seeds, help="runs of each and task (default: %(default)s)")
     add("--trials", type=int, default=num_trials, help="candidates to measure (default: %(default)s)")
     add("--threads", type=int, default=threads, help="kernel threads of all (default: %(default)s)")
+    add("--session-limit", type=float, default=UNIT_LIMIT_SECS, metavar="SECS", help="cut TVM's sessions short")
     add("--time-budget", type=float, metavar="SECS", help="start no run that would end later")
     add("--report-only", action="store_true", help="measure nothing, report what is there")
     return parser
@@ -39,6 +40,7 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
         num_seeds=args.seeds,
         num_trials=args.trials,
         num_threads=args.threads,
+        limit_secs=args.session_limit,
     )
 
 

@@ -93,6 +93,7 @@ def ratio_columns(groups: Sequence[Group]) -> dict[str, dict[str, Spread]]:
 
 def _ratios_of(group: Group) -> dict[str, list[float]]:
     seconds = {t: group.per_seed(t, lambda unit: unit.secs_for_all_trials) for t in LABELS}
+    search = {t: group.per_seed(t, _search_ms_per_trial) for t in (OURS, PATCHED)}
     latency = {t: dict(group.neutral_secs.get(t, {})) for t in LABELS}
     ratios = {
         "secs_vs_shipped": paired_ratios(seconds[OURS], seconds[SHIPPED]),
@@ -101,6 +102,7 @@ def _ratios_of(group: Group) -> dict[str, list[float]]:
         "latency_vs_shipped": paired_ratios(latency[OURS], latency[SHIPPED]),
         "latency_vs_patched": paired_ratios(latency[OURS], latency[PATCHED]),
         "log_latency_vs_patched": paired_ratios(latency[OURS_WITH_LOG], latency[PATCHED]),
+        "search_vs_patched": paired_ratios(search[OURS], search[PATCHED]),
         "overhead": list(group.per_seed(OURS, lambda unit: unit.overhead_ratio).values()),
     }
     for prefix, tuner in (("", OURS), ("log_", OURS_WITH_LOG)):
@@ -218,8 +220,9 @@ def _split_section(groups: Sequence[Group]) -> str:
             ]
             outside = spread(unit.overhead_ratio for unit in units)
             cells = [f"{share:.0%}" for share in shares]
-            rows.append([group.task, label, *cells, shown_spread(outside, "{:.0%}")])
-    head = ["task", "tuner", *_ACTIVITIES, "outside build and run"]
+            search = _of(group.per_seed(tuner, _search_ms_per_trial), "{:.0f}")
+            rows.append([group.task, label, *cells, shown_spread(outside, "{:.0%}"), search])
+    head = ["task", "tuner", *_ACTIVITIES, "outside build and run", "search per trial (ms)"]
     return "## Where the wall time goes (medians)\n\n" + markdown_table(head, rows)
 
 
@@ -234,7 +237,7 @@ def _failures_section(groups: Sequence[Group]) -> str:
         short = sum(len(unit.tuned.trials) < unit.num_trials_asked for unit in units)
         imports = spread(unit.import_secs for unit in units)
         rows.append([label, str(len(units)), str(total), kinds, str(short), shown_spread(imports, "{:.1f}")])
-    head = ["tuner", "runs", "trials", "failed", "runs out of candidates", "imports before the clock (s)"]
+    head = ["tuner", "runs", "trials", "failed", "runs that ended early", "imports before the clock (s)"]
     wrong = [f"- {group.task}: {problem}" for group in groups for problem in group.wrong]
     tail = "\n".join(["Final kernels with wrong results:", *wrong]) if wrong else "No final kernel is wrong."
     return "## Failures\n\n" + markdown_table(head, rows) + "\n\n" + tail
@@ -252,6 +255,10 @@ def _scaled_runs(group: Group) -> dict[str, list[tuple[UnitResult, float]]]:
 
 def _trials_per_sec(unit: UnitResult) -> float:
     return len(unit.tuned.trials) / unit.tuned.wall_secs
+
+
+def _search_ms_per_trial(unit: UnitResult) -> float:
+    return 1e3 * unit.tuned.split["search"] / len(unit.tuned.trials)
 
 
 def _of(values: Mapping[int, float], form: str) -> str:

@@ -23,13 +23,16 @@ from side_by_side.tuners import OURS, needs_log
 
 # Whoever tunes one task alone lends the log of other tasks from these.
 _LENDERS = ("dense-128x768x3072", "batch-matmul-12x128x128x64")
-_UNIT_LIMIT_SECS = 3 * 3600.0
+UNIT_LIMIT_SECS = 3 * 3600.0
 _HERE = Path(__file__).resolve().parent
 
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """`tuners`: names that `tuners.run` knows. `lender`: the one whose trials of other tasks are lent."""
+    """`tuners`: names that `tuners.run` knows. `lender`: the one whose trials of other tasks are lent.
+
+    `limit_secs`: when a session of TVM is cut short, at the end of a batch.
+    """
 
     out: Path
     tasks: Sequence[str]
@@ -37,6 +40,7 @@ class Experiment:
     num_seeds: int
     num_trials: int
     num_threads: int
+    limit_secs: float = UNIT_LIMIT_SECS
     lender: str = OURS
 
     def unit_file(self, key: UnitKey) -> Path:
@@ -171,6 +175,7 @@ def _run_unit(experiment: Experiment, key: UnitKey, position: str) -> bool:
             if needs_log(key.tuner)
         ],
         "num_trials": experiment.num_trials,
+        "limit_secs": experiment.limit_secs,
         "seed": key.seed,
         "result_file": str(experiment.unit_file(key)),
     }
@@ -199,7 +204,7 @@ def _run_group(command: Sequence[str], env: Mapping[str, str], output: int) -> i
         command, env=dict(env), stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
     )
     try:
-        return process.wait(timeout=_UNIT_LIMIT_SECS)
+        return process.wait(timeout=UNIT_LIMIT_SECS)
     except subprocess.TimeoutExpired:
         return -signal.SIGKILL
     finally:

@@ -36,27 +36,33 @@ def import_patched() -> None:
     from tunewright.core import tvm_adapter  # noqa: F401
 
 
-def tune(task: TuningTask, *, num_trials: int, seed: int, is_patched: bool) -> Tuned:
-    """Tune a task from nothing."""
+def tune(
+    task: TuningTask, *, num_trials: int, seed: int, is_patched: bool, limit_secs: float = float("inf")
+) -> Tuned:
+    """Tune a task from nothing; after `limit_secs`, the session ends with the batch that is under way."""
     import tvm
     from tvm.s_tir import meta_schedule as ms
     from tvm.target import Target
 
     mod = tvm.ir.load_json(task.workload.mod_json)
     target = Target(task.target.to_dict())
-    recorder = _make_recorder()
     started = time.monotonic()
+    recorder = _make_recorder(deadline=started + limit_secs)
     with TemporaryDirectory(prefix="metaschedule-") as work_dir, ms.Profiler() as profiler:
-        ms.tune_tir(
-            mod,
-            target,
-            work_dir,
-            max_trials_global=num_trials,
-            builder=_patched_builder(ms) if is_patched else "local",
-            measure_callbacks=[recorder, *ms.MeasureCallback.create("default")],
-            space="llvm",
-            seed=seed + 1,  # 0 is refused
-        )
+        try:
+            ms.tune_tir(
+                mod,
+                target,
+                work_dir,
+                max_trials_global=num_trials,
+                builder=_patched_builder(ms) if is_patched else "local",
+                measure_callbacks=[recorder, *ms.MeasureCallback.create("default")],
+                space="llvm",
+                seed=seed + 1,  # 0 is refused
+            )
+        except Exception:
+            if not recorder._inst.is_late:
+                raise
         wall_secs = time.monotonic() - started
     scopes = {str(name): float(secs) for name, secs in profiler.get().items()}
     results = recorder._inst.results
@@ -80,7 +86,7 @@ def _split(scopes: dict[str, float], wall_secs: float) -> dict[str, float]:
     return {"build": build, "run": run, "search": search, "model": model, "other": other}
 
 
-def _make_recorder() -> Any:
+def _make_recorder(deadline: float) -> Any:
     from tvm.ir.utils import derived_object
     from tvm.s_tir import meta_schedule as ms
 
@@ -91,6 +97,7 @@ def _make_recorder() -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.results: list[tuple[float, float | None, str, Any]] = []
+            self.is_late = False
 
         def apply(self, scheduler: Any, task_id: int, candidates: Any, builds: Any, runs: Any) -> None:
             now = time.monotonic()
@@ -101,6 +108,9 @@ def _make_recorder() -> Any:
                     samples = [float(sample) for sample in run.run_secs]
                     secs = sum(samples) / len(samples)
                 self.results.append((now, secs, failure, candidate.sch.trace))
+            if now > deadline:
+                self.is_late = True
+                raise TimeoutError("the session takes longer than it may")  # the only way to end it
 
     return Recorder()
 

@@ -69,7 +69,8 @@ class UnitResult:
 
     @property
     def secs_for_all_trials(self) -> float:
-        """Wall seconds of the trials asked for; extrapolated where the tuner ran out of candidates."""
+        """Wall seconds of the trials asked for; extrapolated where the tuner ran out of candidates, or
+        was cut short."""
         return self.tuned.wall_secs * self.num_trials_asked / max(1, len(self.tuned.trials))
 
     @property

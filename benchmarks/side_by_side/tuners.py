@@ -27,7 +27,7 @@ def needs_log(tuner: str) -> bool:
 class Job:
     """What a run's process is told; `base_logs` are merged into the log that the tuner starts with.
 
-    `tuner`: one of PEERS, or a variant of ours.
+    `tuner`: one of PEERS, or a variant of ours. `limit_secs`: when a peer's session is cut short.
     """
 
     tuner: str
@@ -35,6 +35,7 @@ class Job:
     log_file: Path
     base_logs: Sequence[Path]
     num_trials: int
+    limit_secs: float
     seed: int
 
 
@@ -57,8 +58,13 @@ def run(job: Job) -> Tuned:
     if job.tuner in (SHIPPED, PATCHED):
         from side_by_side import metaschedule
 
-        is_patched = job.tuner == PATCHED
-        return metaschedule.tune(task, num_trials=job.num_trials, seed=job.seed, is_patched=is_patched)
+        return metaschedule.tune(
+            task,
+            num_trials=job.num_trials,
+            seed=job.seed,
+            is_patched=job.tuner == PATCHED,
+            limit_secs=job.limit_secs,
+        )
     from side_by_side import ours
     from side_by_side.variants import change_of, full_setup
 

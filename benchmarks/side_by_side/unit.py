@@ -25,6 +25,7 @@ def main(job_file: Path) -> None:
         log_file=Path(fields["log_file"]),
         base_logs=[Path(path) for path in fields["base_logs"]],
         num_trials=fields["num_trials"],
+        limit_secs=fields["limit_secs"],
         seed=fields["seed"],
     )
     load_before = os.getloadavg()

@@ -4,13 +4,11 @@ import dataclasses
 import logging
 import os
 import signal
-from collections.abc import Iterator
 
 import psutil
 import pytest
 
 from tests.workers.measurer_contract import RealMeasurerContract
-from tests.workers.processes import marked_environment, marked_processes
 from tests.workers.workloads import QUICK, default_trace_json, matmul_task, measure_input
 from tunewright.core.types import FailureKind, MeasureFailure, MeasureSuccess
 from tunewright.workers import LocalMeasurer, WorkerConfig
@@ -18,22 +16,9 @@ from tunewright.workers import LocalMeasurer, WorkerConfig
 pytestmark = [pytest.mark.tvm, pytest.mark.slow]
 
 
-def _config(jobs: str = "handlers") -> WorkerConfig:
+def measurer_config(jobs: str = "handlers") -> WorkerConfig:
     cpus = tuple(sorted(os.sched_getaffinity(0)))
     return WorkerConfig(cpus[-1:], cpus, jobs_module=f"fault_jobs:{jobs}")
-
-
-@pytest.fixture(scope="module")
-def mark() -> Iterator[str]:
-    with marked_environment() as mark:
-        yield mark
-
-
-@pytest.fixture(scope="module")
-def measurer(mark: str) -> Iterator[LocalMeasurer]:
-    with LocalMeasurer(_config()) as measurer:
-        yield measurer
-    assert marked_processes(mark) == []
 
 
 class TestContract(RealMeasurerContract):
@@ -79,7 +64,7 @@ def test_contenders_are_measured_again_when_the_machine_has_changed() -> None:
     task = matmul_task()
     good = default_trace_json(task)
     quick = dataclasses.replace(QUICK, max_samples=3)
-    with LocalMeasurer(_config("jumpy_handlers")) as measurer:
+    with LocalMeasurer(measurer_config("jumpy_handlers")) as measurer:
         contender, failure = measurer.measure(
             [measure_input(task, good, quick), measure_input(task, "run:abort", quick)]
         )
@@ -109,7 +94,7 @@ def test_a_steady_machine_is_not_noisy_and_its_yardstick_may_die(
 
 
 def test_without_a_yardstick_measuring_goes_on(caplog: pytest.LogCaptureFixture) -> None:
-    with LocalMeasurer(_config("broken_handlers")) as measurer, caplog.at_level(logging.WARNING):
+    with LocalMeasurer(measurer_config("broken_handlers")) as measurer, caplog.at_level(logging.WARNING):
         for size in (32, 40, 48):
             task = matmul_task(size)
             (result,) = measurer.measure([measure_input(task, default_trace_json(task))])

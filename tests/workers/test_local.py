@@ -2,13 +2,12 @@
 
 import dataclasses
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.workers.processes import marked_environment, marked_processes
+from tests.workers.processes import marked_processes
 from tests.workers.workloads import QUICK, default_trace_json, matmul_task, measure_input
 from tunewright.core.errors import EnvironmentProblem
 from tunewright.core.types import FailureKind, MeasureFailure, MeasureSuccess
@@ -17,7 +16,7 @@ from tunewright.workers import LocalMeasurer, WorkerConfig
 pytestmark = [pytest.mark.tvm, pytest.mark.slow]
 
 
-def _config() -> WorkerConfig:
+def measurer_config() -> WorkerConfig:
     """Everything is run, and only candidates are."""
     cpus = tuple(sorted(os.sched_getaffinity(0)))
     return WorkerConfig(
@@ -28,19 +27,6 @@ def _config() -> WorkerConfig:
         adapts_build_limit=False,
         watches_reference=False,
     )
-
-
-@pytest.fixture(scope="module")
-def mark() -> Iterator[str]:
-    with marked_environment() as mark:
-        yield mark
-
-
-@pytest.fixture(scope="module")
-def measurer(mark: str) -> Iterator[LocalMeasurer]:
-    with LocalMeasurer(_config()) as measurer:
-        yield measurer
-    assert marked_processes(mark) == []
 
 
 FAULTS = {

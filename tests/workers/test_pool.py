@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from tests.workers.processes import marked_environment, marked_processes
+from tests.workers.processes import marked_processes
 from tunewright.core.errors import EnvironmentProblem
 from tunewright.core.types import FailureKind
 from tunewright.workers import Pool
@@ -20,12 +20,6 @@ from tunewright.workers.streaming import PieceFailure, StreamSpec, stream
 pytestmark = pytest.mark.slow
 
 ECHO = StreamSpec("echo", {}, limit_secs=3.0, memory_bytes=1 << 30)
-
-
-@pytest.fixture(scope="module")
-def mark() -> Iterator[str]:
-    with marked_environment() as mark:
-        yield mark
 
 
 @pytest.fixture(scope="module")

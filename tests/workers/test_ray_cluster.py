@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from tests.workers.measurer_contract import RealMeasurerContract
-from tests.workers.processes import marked_environment, marked_processes
+from tests.workers.processes import marked_processes
 from tests.workers.workloads import default_trace_json, matmul_task, measure_input
 from tunewright.core.errors import EnvironmentProblem
 from tunewright.core.types import FailureKind, MachineInfo, MeasureFailure, MeasureSuccess
@@ -30,12 +30,6 @@ def test_different_machines_are_refused() -> None:
         EnvironmentProblem, match=r"different machines \(Xeon with 8 CPUs; Xeon with 4 CPUs\)"
     ):
         one_kind([one, dataclasses.replace(one, num_cpus=4)])
-
-
-@pytest.fixture(scope="module")
-def mark() -> Iterator[str]:
-    with marked_environment() as mark:
-        yield mark
 
 
 @pytest.fixture(scope="module")

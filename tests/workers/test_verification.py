@@ -35,6 +35,12 @@ def _sequential_range(a: Array, b: Array, start: int, end: int) -> Array:
     return total
 
 
+@pytest.mark.parametrize("dtype", ["bool", "int8", "uint16", "float8_e4m3fn", "bfloat16", "float32", "int64"])
+def test_specs_know_the_size_of_their_arrays(dtype: str) -> None:
+    (array,) = make_inputs([TensorSpec((3, 5), dtype)], InputSet.RANDOM, 1)
+    assert TensorSpec((3, 5), dtype).num_bytes == array.nbytes
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("input_set", list(InputSet))
 @pytest.mark.parametrize("seed", range(4))

@@ -7,6 +7,7 @@ UTC. This module imports no third-party library but numpy, so that workers and t
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -39,8 +40,8 @@ class TensorSpec:
     @property
     def num_bytes(self) -> int:
         """Size of the dense tensor; sub-byte types count as one byte per element."""
-        itemsize = 2 if self.dtype == "bfloat16" else np.dtype(self.dtype).itemsize
-        return math.prod(self.shape) * itemsize
+        bits = re.search(r"\d+", self.dtype)  # numpy does not know bfloat16 and the 8-bit floats
+        return math.prod(self.shape) * max(1, int(bits.group()) // 8 if bits else 1)
 
 
 @dataclass(frozen=True, slots=True)
