@@ -26,7 +26,7 @@ def make_parser(
     add("--seeds", type=int, default=num_seeds, help="runs of each and task (default: %(default)s)")
     add("--trials", type=int, default=num_trials, help="candidates to measure (default: %(default)s)")
     add("--threads", type=int, default=threads, help="kernel threads of all (default: %(default)s)")
-    add("--session-limit", type=float, default=UNIT_LIMIT_SECS, metavar="SECS", help="cut TVM's sessions short")
+    add("--session-limit", type=float, default=UNIT_LIMIT_SECS, metavar="SECS", help="cut TVM short")
     add("--time-budget", type=float, metavar="SECS", help="start no run that would end later")
     add("--report-only", action="store_true", help="measure nothing, report what is there")
     return parser
