@@ -21,7 +21,7 @@ from tunewright.core.types import Candidate, EvaluatorConfig, MeasureInput, Meas
 from tunewright.scheduler.session import Budget
 from tunewright.scheduler.tuning import TuneOptions, tune_tasks
 from tunewright.tuning_logs import TuningLog
-from tunewright.workers import LocalMeasurer, ProcessSpace, WorkerConfig
+from tunewright.workers import LocalMeasurer, WorkerConfig, design_spaces
 
 _ROUNDS = 15
 _AGREES_RATIO = 1.03
@@ -47,7 +47,7 @@ def tune(task: TuningTask, *, seed: int, num_trials: int) -> Champion:
             model_name=task.workload.name,
             store=log,
             measurer=measurer,
-            make_space=lambda one: ProcessSpace(one, measurer.pool),
+            make_space=design_spaces(measurer.pool),
         )
         (best,) = log.best(task.key, k=1)
         default = log.trials(task.key)[0]

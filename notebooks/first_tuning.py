@@ -34,7 +34,7 @@ from tunewright.scheduler.partition import partition
 from tunewright.scheduler.session import Budget
 from tunewright.scheduler.tuning import TuneOptions, tune_tasks
 from tunewright.tuning_logs import TuningLog
-from tunewright.workers import LocalMeasurer, ProcessSpace, WorkerConfig
+from tunewright.workers import LocalMeasurer, WorkerConfig, design_spaces
 
 SIZE = 256
 NUM_TRIALS = 64
@@ -84,7 +84,7 @@ def tune(strategy: str, seed: int) -> list[TuningRecord]:
             model_name="matmul",
             store=log,
             measurer=measurer,
-            make_space=lambda task: ProcessSpace(task, measurer.pool),
+            make_space=design_spaces(measurer.pool),
         )
         return [trial.record for trial in log.session_trials(finished.session_id)]
 

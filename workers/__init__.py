@@ -6,7 +6,7 @@ Nothing here imports TVM or Ray until a worker starts.
 from tunewright.workers.config import WorkerConfig
 from tunewright.workers.local import LocalMeasurer, MeasurerStats
 from tunewright.workers.pool import Pool
-from tunewright.workers.process_space import ProcessSpace, ReplayFailure, replay_all
+from tunewright.workers.process_space import ProcessSpace, ReplayFailure, design_spaces, replay_all
 from tunewright.workers.ray_cluster import RayMeasurer
 from tunewright.workers.simulated import Failing, Noisy, SimulatedMeasurer
 
@@ -21,5 +21,6 @@ __all__ = [
     "ReplayFailure",
     "SimulatedMeasurer",
     "WorkerConfig",
+    "design_spaces",
     "replay_all",
 ]

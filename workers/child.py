@@ -57,6 +57,20 @@ def run_child(sock: socket.socket, handlers: JobHandlers, zygote_pid: int) -> No
     os._exit(0)
 
 
+def serve_items(channel: Channel, payload: Message, answer: Callable[[Message, Any], Any]) -> None:
+    """Answer the "items" of a call, one by one, and of all further calls until the channel is closed.
+
+    Args:
+        answer: of (the call, the item), a plain JSON value.
+    """
+    call: Message | None = payload
+    while call is not None and "items" in call:
+        for number, item in enumerate(call["items"], 1):
+            is_last = number == len(call["items"])
+            channel.send({"event": "item", "more": not is_last, "value": answer(call, item)})
+        call = channel.receive()
+
+
 def is_memory_error(exc: BaseException) -> bool:
     """Whether an allocation failed, in Python or in native code that reports by message."""
     return isinstance(exc, MemoryError) or any(text in str(exc) for text in _MEMORY_ERRORS)

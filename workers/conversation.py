@@ -61,6 +61,15 @@ class Conversation:
         for job_id in job_ids:
             self.finish(job_id, limit_secs=limit_secs)
 
+    def close(self) -> None:
+        """Kill what still runs, and return when it is gone."""
+        doomed = list(self._alive)
+        for job_id in doomed:
+            self._pool.cancel(job_id)
+        for job_id in doomed:
+            self._await_exit(job_id)
+        self._unread.clear()
+
     def _heard(self, event: JobEvent) -> JobEvent:
         if isinstance(event, JobExit):
             self._alive.discard(event.job_id)
@@ -76,9 +85,4 @@ class Conversation:
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        doomed = list(self._alive)
-        for job_id in doomed:
-            self._pool.cancel(job_id)
-        if exc is None:
-            for job_id in doomed:
-                self._await_exit(job_id)
+        self.close()

@@ -1,15 +1,15 @@
 """The jobs that production children do. Imported by the zygote: this is where it loads TVM."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
 from tunewright.core.tvm_adapter.kernel import build_kernel, replay, unscheduled
 from tunewright.core.tvm_adapter.space import TaskSpace
 from tunewright.core.tvm_adapter.target import host_target, machine_info
 from tunewright.core.tvm_adapter.traces import ReplayError
-from tunewright.core.types import Candidate, FailureKind, Origin, TaskKey
+from tunewright.core.types import AppliedCandidate, Candidate, FailureKind, Origin, TaskKey
 from tunewright.workers.candidate_job import HeldKernel, time_build
-from tunewright.workers.child import JobHandlers, describe, is_memory_error
+from tunewright.workers.child import JobHandlers, describe, is_memory_error, serve_items
 from tunewright.workers.codec import applied_to_dict, args_from_dict, draft_from_dict, target_from_dict
 from tunewright.workers.frames import Channel, Message
 from tunewright.workers.inputs import InputSet, make_inputs
@@ -79,42 +79,50 @@ def _yardstick(channel: Channel, payload: Message) -> None:
 
 
 def _expand(channel: Channel, payload: Message) -> None:
-    """Sample, realise or apply candidates one by one, a message for each."""
-    task, task_key = payload["task"], TaskKey(payload["task_key"])
-    space = TaskSpace(task["mod_json"], target_from_dict(task["target"]), task_key)
-    for item in payload["items"]:
-        match item["op"]:
-            case "sample":
-                applied = space.sample(item["seed"])
-            case "realise":
-                parent = Candidate(task_key, payload["parents"][item["parent"]], Origin.REPLAY)
-                applied = space.realise(draft_from_dict(item, parent))
-            case _:
-                try:
-                    applied = space.apply(item["trace"], Origin(item["origin"]))
-                except ReplayError:
-                    applied = None
-        channel.send(_item(None if applied is None else applied_to_dict(applied)))
+    """Sample, realise or apply candidates; the space of the last task is kept."""
+    spaces: dict[TaskKey, TaskSpace] = {}
+
+    def expand(call: Message, item: Message) -> Message | None:
+        task, task_key = call["task"], TaskKey(call["task_key"])
+        if task_key not in spaces:
+            spaces.clear()
+            spaces[task_key] = TaskSpace(task["mod_json"], target_from_dict(task["target"]), task_key)
+        applied = _applied(spaces[task_key], task_key, call["parents"], item)
+        return None if applied is None else applied_to_dict(applied)
+
+    serve_items(channel, payload, expand)
+
+
+def _applied(
+    space: TaskSpace, task_key: TaskKey, parents: Sequence[str], item: Message
+) -> AppliedCandidate | None:
+    match item["op"]:
+        case "sample":
+            return space.sample(item["seed"])
+        case "realise":
+            parent = Candidate(task_key, parents[item["parent"]], Origin.REPLAY)
+            return space.realise(draft_from_dict(item, parent))
+        case _:
+            try:
+                return space.apply(item["trace"], Origin(item["origin"]))
+            except ReplayError:
+                return None
 
 
 def _replay(channel: Channel, payload: Message) -> None:
     """Apply traces to their workloads; the scheduled modules go back as TVM's JSON."""
     import tvm
 
-    for item in payload["items"]:
+    def answer(_call: Message, item: Message) -> Message:
         try:
-            module = tvm.ir.save_json(replay(item["mod_json"], item["trace"]))
+            return {"module": tvm.ir.save_json(replay(item["mod_json"], item["trace"]))}
         except (ReplayError, RuntimeError, MemoryError) as exc:
             kind = FailureKind.OOM if is_memory_error(exc) else FailureKind.REPLAY
             text = str(exc) if isinstance(exc, ReplayError) else describe(exc)
-            channel.send(_item({"kind": kind, "message": text}))
-        else:
-            channel.send(_item({"module": module}))
+            return {"kind": kind, "message": text}
+
+    serve_items(channel, payload, answer)
 
 
 def _machine(channel: Channel, payload: Message) -> None:
     channel.send({"event": "machine", **asdict(machine_info())})
-
-
-def _item(value: Any) -> Message:
-    return {"event": "item", "more": True, "value": value}

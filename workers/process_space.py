@@ -3,7 +3,7 @@
 Satisfies the search's design-space protocol.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tunewright.core.keys import digest
@@ -11,7 +11,7 @@ from tunewright.core.types import AppliedCandidate, Candidate, Draft, FailureKin
 from tunewright.workers.codec import applied_from_dict, draft_to_dict, task_to_dict
 from tunewright.workers.frames import Message
 from tunewright.workers.pool import Pool
-from tunewright.workers.streaming import PieceFailure, StreamSpec, stream
+from tunewright.workers.streaming import Crew, PieceFailure, StreamSpec
 
 # A convolution's candidate takes 25 ms; the first of a child also makes the space (5-40 ms).
 _ITEM_LIMIT_SECS = 20.0
@@ -19,14 +19,14 @@ _MEMORY_BYTES = 4 << 30
 
 
 class ProcessSpace:
-    """Samples, realises and applies candidates of one task on all CPUs of a pool.
+    """Samples, realises and applies candidates of one task on all CPUs; a crew may serve many spaces.
 
     Deterministic: attempt i of a call depends on the call's arguments and i only.
     """
 
-    def __init__(self, task: TuningTask, pool: Pool) -> None:
+    def __init__(self, task: TuningTask, crew: Crew) -> None:
         self._task = task
-        self._pool = pool
+        self._crew = crew
 
     def sample(self, n: int, seed: int) -> list[AppliedCandidate]:
         """The legal ones of `n` random candidates."""
@@ -60,13 +60,18 @@ class ProcessSpace:
             "task_key": self._task.key,
             "parents": list(parents),
         }
-        spec = StreamSpec("expand", common, _ITEM_LIMIT_SECS, _MEMORY_BYTES)
         return [
             None
             if answer is None or isinstance(answer, PieceFailure)
             else applied_from_dict(answer, self._task.key)
-            for answer in stream(self._pool, spec, items)
+            for answer in self._crew.answers(items, common)
         ]
+
+
+def design_spaces(pool: Pool) -> Callable[[TuningTask], ProcessSpace]:
+    """What makes the design space of a task; all of them are explored by the same children."""
+    crew = Crew(pool, StreamSpec("expand", _ITEM_LIMIT_SECS, _MEMORY_BYTES))
+    return lambda task: ProcessSpace(task, crew)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +94,8 @@ def replay_all(pool: Pool, traces: Sequence[tuple[str, str]]) -> list[str | Repl
     if not traces:
         return []
     items = [{"mod_json": mod_json, "trace": trace_json} for mod_json, trace_json in traces]
-    spec = StreamSpec("replay", {}, _ITEM_LIMIT_SECS, _MEMORY_BYTES)
-    return [_replayed(answer) for answer in stream(pool, spec, items)]
+    with Crew(pool, StreamSpec("replay", _ITEM_LIMIT_SECS, _MEMORY_BYTES)) as crew:
+        return [_replayed(answer) for answer in crew.answers(items, {})]
 
 
 def _replayed(answer: Message | PieceFailure) -> str | ReplayFailure:

@@ -19,7 +19,7 @@ from tunewright.core.types import (
 from tunewright.scheduler import tuning
 from tunewright.search import EvolutionarySearch
 from tunewright.tuning_logs import TuningLog
-from tunewright.workers import LocalMeasurer, ProcessSpace
+from tunewright.workers import LocalMeasurer, design_spaces
 
 _RACED_PER_TASK = 8
 
@@ -43,7 +43,7 @@ def tune(task: TuningTask, setup: Setup, log_file: Path) -> Tuned:
                 model_name=task.workload.name,
                 store=log,
                 measurer=measurer,
-                make_space=lambda one: ProcessSpace(one, measurer.pool),
+                make_space=design_spaces(measurer.pool),
             )
             fingerprint = measurer.machine.fingerprint
         wall_secs = time.monotonic() - started

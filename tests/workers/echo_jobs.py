@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tunewright.workers.child import JobHandlers
+from tunewright.workers.child import JobHandlers, serve_items
 from tunewright.workers.frames import Channel, Message
 
 
@@ -28,10 +28,13 @@ def leaking_handlers() -> JobHandlers:
 
 def _echo(channel: Channel, payload: Message) -> None:
     """Answer each item with itself, or commit the fault that it names."""
-    for item in payload["items"]:
+
+    def answer(_call: Message, item: Message) -> object:
         if item["value"] in FAULTS:
             FAULTS[item["value"]]()
-        channel.send({"event": "item", "more": True, "value": item["value"]})
+        return os.getpid() if item["value"] == "pid" else item["value"]
+
+    serve_items(channel, payload, answer)
 
 
 def _grandchild() -> None:

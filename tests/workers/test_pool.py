@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 import psutil
@@ -12,14 +13,14 @@ import pytest
 from tests.workers.processes import marked_processes
 from tunewright.core.errors import EnvironmentProblem
 from tunewright.core.types import FailureKind
-from tunewright.workers import Pool
+from tunewright.workers import Pool, streaming
 from tunewright.workers.events import ExitCause, JobExit, JobSpec, classify_exit
 from tunewright.workers.pool import new_mailbox
-from tunewright.workers.streaming import PieceFailure, StreamSpec, stream
+from tunewright.workers.streaming import Crew, PieceFailure, StreamSpec
 
 pytestmark = pytest.mark.slow
 
-ECHO = StreamSpec("echo", {}, limit_secs=3.0, memory_bytes=1 << 30)
+ECHO = StreamSpec("echo", limit_secs=3.0, memory_bytes=1 << 30)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,12 @@ def pool(mark: str) -> Iterator[Pool]:
 
 
 def _echo(pool: Pool, values: list[str]) -> list[object]:
-    return stream(pool, ECHO, [{"value": value} for value in values])
+    with Crew(pool, ECHO) as crew:
+        return _ask(crew, values)
+
+
+def _ask(crew: Crew, values: list[str]) -> list[object]:
+    return crew.answers([{"value": value} for value in values], {})
 
 
 def test_answers_keep_the_order_of_the_pieces(pool: Pool) -> None:
@@ -55,6 +61,49 @@ def test_streams_survive_the_zygote(pool: Pool) -> None:
     answers = _echo(pool, ["a", "kill-zygote", "b", "c"])
     assert answers[0] == "a" and answers[2:] == ["b", "c"]
     assert isinstance(answers[1], PieceFailure) and answers[1].kind is FailureKind.WORKER_LOST
+
+
+def test_the_children_of_a_crew_wait_for_its_next_call(pool: Pool) -> None:
+    with Crew(pool, ECHO) as crew:
+        first = _ask(crew, ["pid"] * 3)
+        assert len(set(first)) == 3
+        assert set(_ask(crew, ["pid"] * 7)) == set(first)
+        time.sleep(ECHO.limit_secs + 0.5)  # the limit is for pieces, not for waiting
+        assert set(_ask(crew, ["pid"])) <= set(first)
+    with Crew(pool, ECHO) as crew:
+        assert not set(_ask(crew, ["pid"] * 3)) & set(first)
+
+
+def test_a_crew_replaces_the_children_that_it_loses(pool: Pool) -> None:
+    with Crew(pool, ECHO) as crew:
+        first = _ask(crew, ["pid"] * 3)
+        assert isinstance(_ask(crew, ["1", "segfault", "2"])[1], PieceFailure)
+        assert len(set(_ask(crew, ["pid"] * 3)) & set(first)) == 2
+        zygote_pid = pool.zygote_pid
+        assert zygote_pid is not None
+        os.kill(zygote_pid, signal.SIGKILL)
+        while pool.zygote_pid == zygote_pid:
+            time.sleep(0.01)
+        after = _ask(crew, ["pid"] * 3)
+        assert all(isinstance(answer, int) for answer in after) and not set(after) & set(first)
+
+
+def test_a_child_that_has_answered_much_is_replaced(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streaming, "_MAX_PIECES_PER_CHILD", 4)
+    with Crew(pool, ECHO) as crew:
+        first = _ask(crew, ["pid"] * 9)
+        assert set(_ask(crew, ["pid"] * 3)) == set(first)
+        assert not set(_ask(crew, ["pid"] * 3)) & set(first)
+
+
+def test_a_zygote_that_has_grown_is_replaced_under_an_idle_crew(mark: str) -> None:
+    with Pool((0,), jobs_module="echo_jobs:leaking_handlers", max_growth_bytes=16 << 20) as pool:
+        with Crew(pool, ECHO) as crew, Crew(pool, ECHO) as other:
+            (pid,) = _ask(crew, ["pid"])
+            first = pool.zygote_pid
+            assert _ask(other, ["a"]) == ["a"]
+            assert pool.zygote_pid != first
+            assert _ask(crew, ["pid"]) not in ([pid], [None])
 
 
 def test_a_stopped_zygote_is_replaced(pool: Pool) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.workers.workloads import matmul_task
 from tunewright.core.types import AppliedCandidate, Candidate, DecisionValue, Draft, FailureKind, Origin
-from tunewright.workers import Pool, ProcessSpace, ReplayFailure, replay_all
+from tunewright.workers import Pool, ReplayFailure, design_spaces, replay_all
 
 pytestmark = [pytest.mark.tvm, pytest.mark.slow]
 
@@ -43,7 +43,7 @@ def _with_other_unrolling(parent: Candidate) -> Draft:
 
 def test_equal_for_one_and_three_children(pools: tuple[Pool, Pool]) -> None:
     task = matmul_task(32)
-    one, three = (ProcessSpace(task, pool) for pool in pools)
+    one, three = (design_spaces(pool)(task) for pool in pools)
     sampled = one.sample(10, seed=5)
     assert _content(sampled) == _content(three.sample(10, seed=5))
     assert _content(sampled) != _content(one.sample(10, seed=6))
@@ -56,7 +56,7 @@ def test_equal_for_one_and_three_children(pools: tuple[Pool, Pool]) -> None:
 
 def test_realised_drafts_keep_their_order(pools: tuple[Pool, Pool]) -> None:
     task = matmul_task(32)
-    space = ProcessSpace(task, pools[1])
+    space = design_spaces(pools[1])(task)
     drafts = [_with_other_unrolling(applied.candidate) for applied in space.sample(5, seed=7)]
     refused = Draft(drafts[0].parent, (), Origin.CROSSOVER)
     realised = space.realise([drafts[0], refused, *drafts[1:]])
@@ -68,7 +68,7 @@ def test_realised_drafts_keep_their_order(pools: tuple[Pool, Pool]) -> None:
 
 def test_applying_gives_the_program_that_was_sampled(pools: tuple[Pool, Pool]) -> None:
     task = matmul_task(32)
-    space = ProcessSpace(task, pools[1])
+    space = design_spaces(pools[1])(task)
     sampled = space.sample(4, seed=2)
     broken = Candidate(task.key, "[[],{]", Origin.REPLAY)
     applied = space.apply([*(a.candidate for a in sampled), broken])
@@ -83,7 +83,7 @@ def test_applying_gives_the_program_that_was_sampled(pools: tuple[Pool, Pool]) -
 
 def test_replay_all_tells_why_a_trace_does_not_apply(pools: tuple[Pool, Pool]) -> None:
     task = matmul_task(32)
-    (sampled, *_) = ProcessSpace(task, pools[0]).sample(4, seed=3)
+    (sampled, *_) = design_spaces(pools[0])(task).sample(4, seed=3)
     mod_json = task.workload.mod_json
     good, bad = replay_all(
         pools[1], [(mod_json, sampled.candidate.trace_json), (mod_json, "[[], [[99, 1]]]")]

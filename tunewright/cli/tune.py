@@ -134,7 +134,7 @@ def _tune(
     json_lines: bool,
 ) -> "SessionFinished":
     from tunewright.scheduler.tuning import tune_tasks
-    from tunewright.workers.process_space import ProcessSpace
+    from tunewright.workers.process_space import design_spaces
 
     reporter = make_reporter(json_lines=json_lines)
     try:
@@ -144,7 +144,7 @@ def _tune(
             model_name=model.name,
             store=log,
             measurer=measurer,
-            make_space=lambda task: ProcessSpace(task, measurer.pool),
+            make_space=design_spaces(measurer.pool),
             on_event=reporter,
         )
     except KeyboardInterrupt:
