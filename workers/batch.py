@@ -3,9 +3,10 @@
 While a candidate is timed, nothing of ours runs on its CPUs; on the others the batch's last builds may.
 """
 
+import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -38,6 +39,9 @@ _VERIFY_LIMIT_RATIO = 2.0
 # When the machine's speed has changed during a batch, its best few are sampled again, side by side.
 _MAX_AGAIN = 3
 _AGAIN_ROUNDS = 5
+# Who leaves a race early. Disturbances only ever add time.
+_MIN_RACE_SAMPLES = 3
+_FAR_BEHIND_RATIO = 1.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +95,24 @@ class Batch:
                 self._copy(trial)
 
     def race(self, indices: Sequence[int], *, rounds: int, rng: np.random.Generator) -> None:
-        """Build and hold all inputs at `indices`, then take one sample of each in random order per round."""
+        """Build and hold all inputs at `indices`, then take one sample of each in random order per round.
+
+        Those that are far behind drop out; those that may have won are verified.
+        """
         with self._pool.whole_machine, self._jobs:
             ready = _Ready(None)
             self._build(self._queue(indices, None), indices, ready)
             trials = sorted(ready.trials, key=lambda trial: trial.index)
             start = self._clock()
-            for trial, raced in self._interleaved(trials, rounds=rounds, rng=rng):
-                result = raced if isinstance(raced, MeasureFailure) else self._verified(trial, raced)
-                self._settle(trial, result)
+            finished = self._interleaved(trials, rounds=rounds, rng=rng)
+            times = [raced.median_secs for _, raced in finished if isinstance(raced, Timing)]
+            for trial, raced in finished:
+                if isinstance(raced, MeasureFailure):
+                    self._settle(trial, raced)
+                elif raced.is_contender(min(times)):
+                    self._settle(trial, self._verified(trial, raced))
+                else:
+                    self._settle(trial, trial.success(raced, is_verified=False))
             self._see_off(trials)
             self.run_wall_secs += self._clock() - start
 
@@ -209,7 +222,7 @@ class Batch:
     def _interleaved(
         self, trials: Sequence[Trial], *, rounds: int, rng: np.random.Generator
     ) -> list[tuple[Trial, Timing | MeasureFailure]]:
-        """`rounds` samples of each, in random order in every round."""
+        """`rounds` samples of each, in random order in every round; fewer of those that are far behind."""
         failures: dict[int, MeasureFailure] = {}
         samples: dict[int, list[float]] = {trial.index: [] for trial in trials}
         for trial in trials:
@@ -217,9 +230,10 @@ class Batch:
             if isinstance(answer, MeasureFailure):
                 failures[trial.index] = answer
         for _ in range(rounds):
+            behind = _far_behind(samples)
             for position in rng.permutation(len(trials)):
                 trial = trials[position]
-                if trial.index in failures:
+                if trial.index in failures or trial.index in behind:
                     continue
                 answer = self._command(trial, {"op": "sample"}, _run_limit_secs(trial))
                 if isinstance(answer, MeasureFailure):
@@ -309,6 +323,15 @@ class _Ready:
         self._seen.add(kernel)
         self.trials.append(trial)
         return True
+
+
+def _far_behind(samples: Mapping[int, Sequence[float]]) -> set[int]:
+    """Whose fastest sample is slower than what the leader usually takes."""
+    known = {index: secs for index, secs in samples.items() if len(secs) >= _MIN_RACE_SAMPLES}
+    if not known:
+        return set()
+    leader_secs = min(statistics.median(secs) for secs in known.values())
+    return {index for index, secs in known.items() if min(secs) > _FAR_BEHIND_RATIO * leader_secs}
 
 
 def _watched(result: MeasureResult, yardstick_secs: float | None, *, is_noisy: bool) -> MeasureResult:

@@ -30,13 +30,17 @@ class MeasurerContract:
             assert copy.object_key == first.object_key
             assert copy.wall_secs == copy.build_secs > 0
 
-    def test_race_takes_one_sample_per_round_and_verifies(self, measurer: Any) -> None:
+    def test_race_takes_a_sample_per_round_and_verifies_who_may_have_won(self, measurer: Any) -> None:
         task = matmul_task()
         good = measure_input(task, default_trace_json(task), incumbent_secs=1e-9)
-        for result in measurer.race([good, good], rounds=5):
+        results = measurer.race([good, good], rounds=5)
+        best_secs = min(result.median_secs for result in results)
+        for result in results:
             assert isinstance(result, MeasureSuccess)
-            assert len(result.run_secs) == 5
-            assert result.is_verified and result.object_key and not result.is_duplicate
+            assert 3 <= len(result.run_secs) <= 5
+            assert result.is_verified or result.median_secs > 1.05 * best_secs
+            assert result.object_key and not result.is_duplicate
+        assert any(result.is_verified and len(result.run_secs) == 5 for result in results)
 
     def test_empty_batches_are_fine(self, measurer: Any) -> None:
         assert measurer.measure([]) == []
