@@ -17,6 +17,7 @@ from tunewright.core.types import (
     FailureKind,
     FloatArray,
     MachineInfo,
+    MachinePeak,
     MeasureFailure,
     MeasureResult,
     MeasureSuccess,
@@ -30,7 +31,7 @@ from tunewright.core.types import (
     Workload,
     WorkloadKey,
 )
-from tunewright.tuning_logs.tables import FeatureRow, MachineRow, ModelRow, TrialRow, WorkloadRow
+from tunewright.tuning_logs.tables import FeatureRow, MachineRow, ModelRow, PeakRow, TrialRow, WorkloadRow
 
 
 def storable_text(text: str) -> str:
@@ -98,6 +99,26 @@ def machine_from_row(row: MachineRow) -> MachineInfo:
         tvm_version=row.tvm_version,
         tvm_ffi_version=row.tvm_ffi_version,
         llvm_version=row.llvm_version,
+    )
+
+
+def peak_to_row(peak: MachinePeak, *, machine_row_id: int) -> PeakRow:
+    return PeakRow(
+        machine_id=machine_row_id,
+        target_json=str(peak.target),
+        flop_per_sec=peak.flop_per_sec,
+        bandwidths_json=canonical_json(peak.bandwidths),
+        measured_at=peak.measured_at,
+    )
+
+
+def peak_from_row(row: PeakRow, machine: MachineRow) -> MachinePeak:
+    return MachinePeak(
+        machine=machine_from_row(machine),
+        target=target_from_json(row.target_json),
+        flop_per_sec=row.flop_per_sec,
+        bandwidths=tuple((int(size), float(rate)) for size, rate in json.loads(row.bandwidths_json)),
+        measured_at=row.measured_at,
     )
 
 

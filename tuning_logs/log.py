@@ -22,9 +22,11 @@ from tunewright.core.types import (
     FailureKind,
     FloatArray,
     MachineInfo,
+    MachinePeak,
     ModelSnapshot,
     RecordedTrial,
     SessionInfo,
+    TargetSpec,
     TaskKey,
     TuningRecord,
     TuningTask,
@@ -253,6 +255,17 @@ class TuningLog:
         with self._transaction(self._writer) as session:
             if not queries.ids_by_key(session, ModelRow.model_id, [snapshot.model_id]):
                 session.add(codec.model_to_row(snapshot))
+
+    def add_peak(self, peak: MachinePeak) -> None:
+        """Store what a machine can do at most; from now on it is the one that counts."""
+        with self._transaction(self._writer) as session:
+            machine_id = _machine_ids(session, [peak.machine])[peak.machine]
+            session.add(codec.peak_to_row(peak, machine_row_id=machine_id))
+
+    def peak(self, target: TargetSpec, *, machine_fingerprint: str) -> MachinePeak | None:
+        """The newest peak of a machine for kernels of a target; its other flags do not matter."""
+        with self._transaction(self._reader) as session:
+            return queries.newest_peak(session, target, machine_fingerprint)
 
     # ---- what a tuning session reads
 

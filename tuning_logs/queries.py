@@ -10,7 +10,9 @@ from tunewright.core.errors import RecordNotFoundError
 from tunewright.core.types import (
     FEATURE_VERSION,
     FailureKind,
+    MachinePeak,
     RecordedTrial,
+    TargetSpec,
     TaskKey,
     WorkloadKey,
 )
@@ -19,6 +21,7 @@ from tunewright.tuning_logs.summaries import RankedTrial, SessionSummary, TaskSu
 from tunewright.tuning_logs.tables import (
     FeatureRow,
     MachineRow,
+    PeakRow,
     RaceRow,
     SessionRow,
     SessionTaskRow,
@@ -74,6 +77,19 @@ def best(
         trial = _trial(row, session_id, task_key, machine, features)
         found[TaskKey(task_key)].append(RankedTrial(trial, row.ranked_secs, was_raced))
     return found
+
+
+def newest_peak(session: Session, target: TargetSpec, machine_fingerprint: str) -> MachinePeak | None:
+    """None where it has not been measured."""
+    query = (
+        select(PeakRow, MachineRow)
+        .join(MachineRow, MachineRow.id == PeakRow.machine_id)
+        .where(MachineRow.fingerprint == machine_fingerprint, PeakRow.target_json == str(target))
+        .order_by(PeakRow.id.desc())
+        .limit(1)
+    )
+    row = session.execute(query).first()
+    return None if row is None else codec.peak_from_row(*row)
 
 
 def has_fingerprint(machine_fingerprint: str) -> ColumnElement[bool]:

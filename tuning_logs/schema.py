@@ -11,7 +11,7 @@ from tunewright.core.errors import SchemaVersionError, StoreError
 from tunewright.tuning_logs.engine import Place, writing
 
 VERSION_TABLE = "tw_alembic_version"
-HEAD_REVISION = "0002"
+HEAD_REVISION = "0003"
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 

@@ -193,6 +193,19 @@ class RaceRow(Base):
     raced_at: Mapped[datetime]
 
 
+class PeakRow(Base):
+    """What a machine can do at most; the newest of a machine and target counts."""
+
+    __tablename__ = "tw_peaks"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    machine_id: Mapped[int] = mapped_column(ForeignKey(MachineRow.id), index=True)
+    target_json: Mapped[str]
+    flop_per_sec: Mapped[float]
+    bandwidths_json: Mapped[str]  # [[bytes of the working set, bytes per second], ...]
+    measured_at: Mapped[datetime]
+
+
 class ModelRow(Base):
     """A trained cost model. Trials name it without a foreign key, so that models can be pruned."""
 

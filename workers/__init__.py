@@ -5,6 +5,7 @@ Nothing here imports TVM or Ray until a worker starts.
 
 from tunewright.workers.config import WorkerConfig
 from tunewright.workers.local import LocalMeasurer, MeasurerStats
+from tunewright.workers.peak import measure_peak
 from tunewright.workers.pool import Pool
 from tunewright.workers.process_space import ProcessSpace, ReplayFailure, design_spaces, replay_all
 from tunewright.workers.ray_cluster import RayMeasurer
@@ -22,5 +23,6 @@ __all__ = [
     "SimulatedMeasurer",
     "WorkerConfig",
     "design_spaces",
+    "measure_peak",
     "replay_all",
 ]

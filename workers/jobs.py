@@ -13,6 +13,7 @@ from tunewright.workers.child import JobHandlers, describe, is_memory_error, ser
 from tunewright.workers.codec import applied_to_dict, args_from_dict, draft_from_dict, target_from_dict
 from tunewright.workers.frames import Channel, Message
 from tunewright.workers.inputs import InputSet, make_inputs
+from tunewright.workers.peak_job import measure_peak
 from tunewright.workers.reference import save_outputs
 from tunewright.workers.yardstick_job import build_yardstick, yardstick_workload
 
@@ -25,6 +26,7 @@ def handlers() -> JobHandlers:
         "candidate": _candidate,
         "expand": _expand,
         "machine": _machine,
+        "peak": _peak,
         "reference": _reference,
         "replay": _replay,
         "yardstick": _yardstick,
@@ -122,6 +124,11 @@ def _replay(channel: Channel, payload: Message) -> None:
             return {"kind": kind, "message": text}
 
     serve_items(channel, payload, answer)
+
+
+def _peak(channel: Channel, payload: Message) -> None:
+    """Measure what this machine can do at most."""
+    channel.send({"event": "peak", **measure_peak(target_from_dict(payload["target"]), payload["cpus"])})
 
 
 def _machine(channel: Channel, payload: Message) -> None:

@@ -12,7 +12,15 @@ from pathlib import Path
 
 from log_samples import MACHINE, START, make_features, make_record, make_session, make_task, success
 
-from tunewright.core.types import Candidate, CandidateKey, FailureKind, MeasureFailure, ModelSnapshot, Origin
+from tunewright.core.types import (
+    Candidate,
+    CandidateKey,
+    FailureKind,
+    MachinePeak,
+    MeasureFailure,
+    ModelSnapshot,
+    Origin,
+)
 from tunewright.tuning_logs import TuningLog
 
 TRACE = (Path(__file__).parent / "data" / "matmul_relu_trace.json").read_text().strip()
@@ -51,6 +59,7 @@ def fill(log: TuningLog) -> None:
     log.add_race(stored[1].record_id, [0.000195, 0.000197, 0.000196], START + timedelta(minutes=5))
     log.mark_unusable(stored[5].record_id, "does not replay")
     log.add_elapsed("session-1", 12.5)
+    log.add_peak(MachinePeak(MACHINE, task.target, 3.2e11, ((1 << 18, 8e10), (1 << 30, 1.1e10)), START))
     log.save_model(
         ModelSnapshot("a" * 64, "xgboost", b"ubj", "features/1", 6, {"rank_correlation": 0.5}, START)
     )

@@ -22,6 +22,7 @@ from tunewright.core.types import (
     EvaluatorConfig,
     FailureKind,
     MachineInfo,
+    MachinePeak,
     MeasureFailure,
     MeasureSuccess,
     ModelSnapshot,
@@ -434,6 +435,19 @@ class RecordStoreContract:
     def test_unknown_record(self, log: TuningLog) -> None:
         with pytest.raises(RecordNotFoundError, match="no record 1:"):
             log.record(1)
+
+    def test_the_newest_peak_of_a_machine_and_target_counts(self, log: TuningLog) -> None:
+        old, new = (
+            MachinePeak(MACHINE, TASK.target, rate, ((1 << 18, 9e10), (1 << 28, 1.1e10)), START)
+            for rate in (1e11, 1.2e11)
+        )
+        other = dataclasses.replace(MACHINE, cpu_model="other")
+        for peak in (old, new, dataclasses.replace(old, machine=other)):
+            log.add_peak(peak)
+        assert log.peak(TASK.target, machine_fingerprint=MACHINE.fingerprint) == new
+        assert log.peak(TASK.target, machine_fingerprint="0" * 16) is None
+        threads = dataclasses.replace(TASK.target, num_threads=TASK.target.num_threads + 1)
+        assert log.peak(threads, machine_fingerprint=MACHINE.fingerprint) is None
 
 
 class TestInMemory(RecordStoreContract):

@@ -11,10 +11,10 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from log_samples import make_features, make_session, make_task
+from log_samples import MACHINE, START, make_features, make_session, make_task
 
 from tunewright.core.errors import SchemaVersionError, StoreError
-from tunewright.core.types import FailureKind, MeasureFailure, MeasureSuccess, Origin
+from tunewright.core.types import FailureKind, MachinePeak, MeasureFailure, MeasureSuccess, Origin
 from tunewright.tuning_logs import Race, TuningLog
 from tunewright.tuning_logs.engine import Place, make_engine
 from tunewright.tuning_logs.schema import HEAD_REVISION, MIGRATIONS, VERSION_TABLE, ensure_schema
@@ -153,6 +153,7 @@ def test_a_golden_log_opens_for_ever(golden: Path, tmp_path: Path) -> None:
         assert log.races(2) == [Race((0.000195, 0.000197, 0.000196), log.races(2)[0].raced_at)]
         assert log.unusable_reason(6) == "does not replay"
         assert len(log.near_misses(task.workload.key)) == 2
+        peak = log.peak(task.target, machine_fingerprint=MACHINE.fingerprint)
 
     assert [(r.trial.record_id, r.secs, r.is_raced) for r in ranked] == [
         (2, 0.000196, True),
@@ -175,4 +176,9 @@ def test_a_golden_log_opens_for_ever(golden: Path, tmp_path: Path) -> None:
     assert trials[3].record.result.kind is FailureKind.RUN
     np.testing.assert_array_equal(trials[5].features, make_features(5))
     assert (state.num_trials, state.elapsed_secs, state.is_new) == (6, 12.5, False)
+    if golden.name >= "schema_0003":
+        bandwidths = ((1 << 18, 8e10), (1 << 30, 1.1e10))
+        assert peak == MachinePeak(MACHINE, task.target, 3.2e11, bandwidths, START)
+    else:
+        assert peak is None
     assert (model.booster_ubj, model.metrics) == (b"ubj", {"rank_correlation": 0.5})

@@ -12,7 +12,7 @@ import typer
 from tunewright.cli import settings
 from tunewright.cli.output import Column, Format, FormatOption, format_ms, print_rows
 from tunewright.core.errors import ConfigError
-from tunewright.core.types import TuningTask
+from tunewright.core.types import MachinePeak, TargetSpec, TuningTask
 
 if TYPE_CHECKING:
     from tunewright.scheduler.importer import ImportedModel
@@ -36,6 +36,7 @@ class _Row:
     task: TuningTask
     share: float
     best_secs: float | None
+    floor_secs: float | None
 
     @property
     def intensity(self) -> float:
@@ -44,6 +45,13 @@ class _Row:
     @property
     def best_gflops(self) -> float | None:
         return None if self.best_secs is None else self.task.workload.flop / self.best_secs / 1e9
+
+    @property
+    def peak_ratio(self) -> float | None:
+        """How near the best record is to what the machine can do, in [0, 1]."""
+        if self.best_secs is None or self.floor_secs is None:
+            return None
+        return self.floor_secs / self.best_secs
 
 
 def tasks(
@@ -59,15 +67,23 @@ def tasks(
 
     imported = import_for_cli(model, input_shape, threads=threads, target=target)
     found = partition(imported)
-    best = _best_secs(found.tasks, log)
+    best, peak = _known(found.tasks, imported.target, log)
     is_measured = bool(found.tasks) and len(best) == len(found.tasks)
     secs = {task.key: best[task.key] if is_measured else predicted_secs(task) for task in found.tasks}
     total = sum(secs[task.key] * task.weight for task in found.tasks)
-    rows = [_Row(task, secs[task.key] * task.weight / total, best.get(task.key)) for task in found.tasks]
+    rows = [
+        _Row(
+            task,
+            secs[task.key] * task.weight / total,
+            best.get(task.key),
+            peak.floor_secs(task.workload) if peak else None,
+        )
+        for task in found.tasks
+    ]
     rows.sort(key=lambda row: -row.share)
     print_rows(
         rows,
-        _columns(is_measured=is_measured, has_records=bool(best)),
+        _columns(is_measured=is_measured, has_records=bool(best), has_peak=peak is not None),
         output_format,
         empty=f"{model} has no task that can be tuned",
     )
@@ -123,15 +139,21 @@ def existing_log(option: str | None) -> Iterator["TuningLog | None"]:
         yield log
 
 
-def _best_secs(found: Sequence[TuningTask], option: str | None) -> dict[str, float]:
+def _known(
+    found: Sequence[TuningTask], target: TargetSpec, option: str | None
+) -> tuple[dict[str, float], MachinePeak | None]:
+    """Seconds of the tasks that have records, and what this machine can do at most."""
+    from tunewright.core.tvm_adapter.target import machine_info
+
     with existing_log(option) as log:
         if log is None:
-            return {}
+            return {}, None
         ranked = log.best_many([task.key for task in found])
-    return {key: trials[0].secs for key, trials in ranked.items() if trials}
+        peak = log.peak(target, machine_fingerprint=machine_info().fingerprint)
+    return {key: trials[0].secs for key, trials in ranked.items() if trials}, peak
 
 
-def _columns(*, is_measured: bool, has_records: bool) -> list[Column[_Row]]:
+def _columns(*, is_measured: bool, has_records: bool, has_peak: bool) -> list[Column[_Row]]:
     kind = "measured" if is_measured else "predicted"
     return [
         Column("task_key", lambda row: row.task.key),
@@ -178,6 +200,20 @@ def _columns(*, is_measured: bool, has_records: bool) -> list[Column[_Row]]:
             lambda row: row.best_gflops,
             title="GFLOP/s" if has_records else None,
             text=lambda row: None if row.best_gflops is None else f"{row.best_gflops:.1f}",
+            is_number=True,
+        ),
+        Column(
+            "floor_secs",
+            lambda row: row.floor_secs,
+            title="floor ms" if has_peak else None,
+            text=lambda row: format_ms(row.floor_secs),
+            is_number=True,
+        ),
+        Column(
+            "peak_ratio",
+            lambda row: row.peak_ratio,
+            title="of peak" if has_peak and has_records else None,
+            text=lambda row: None if row.peak_ratio is None else f"{100 * row.peak_ratio:.0f} %",
             is_number=True,
         ),
     ]

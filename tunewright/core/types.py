@@ -327,6 +327,31 @@ class MachineInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class MachinePeak:
+    """The most that a machine does in kernels of a target.
+
+    `flop_per_sec` counts a float32 multiply-add as two. `bandwidths`: (bytes of a working set, bytes read and
+    written per second in it), the smallest set first.
+    """
+
+    machine: MachineInfo
+    target: TargetSpec
+    flop_per_sec: float
+    bandwidths: tuple[tuple[int, float], ...]
+    measured_at: datetime
+
+    def bytes_per_sec(self, num_bytes: int) -> float:
+        """The bandwidth of the largest measured working set that is not larger than this one."""
+        fitting = [rate for size, rate in self.bandwidths if size <= num_bytes]
+        return fitting[-1] if fitting else self.bandwidths[0][1]
+
+    def floor_secs(self, workload: Workload) -> float:
+        """What one call takes at least: all its work at the peak, or all arguments moved once."""
+        memory_secs = workload.arg_bytes / self.bytes_per_sec(workload.arg_bytes)
+        return max(workload.flop / self.flop_per_sec, memory_secs)
+
+
+@dataclass(frozen=True, slots=True)
 class TuningRecord:
     """A persisted trial: one measured candidate, success or failure.
 
