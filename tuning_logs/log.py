@@ -10,12 +10,12 @@ import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from types import TracebackType
 from typing import Self
 
 from sqlalchemy import ColumnElement, Engine, func, select
 from sqlalchemy.orm import Session
 
+from tunewright.core.closeable import Closeable
 from tunewright.core.errors import ConfigError, RecordNotFoundError, StoreError
 from tunewright.core.keys import canonical_json
 from tunewright.core.types import (
@@ -50,7 +50,7 @@ from tunewright.tuning_logs.tables import (
 )
 
 
-class TuningLog:
+class TuningLog(Closeable):
     """One tuning log. Open it with `TuningLog.open`; use it from the process that opened it.
 
     One writer at a time holds the file: another process waits for up to `busy_timeout_secs` per transaction.
@@ -91,14 +91,6 @@ class TuningLog:
     def close(self) -> None:
         """Give the file back. A log in memory is gone."""
         self._reader.dispose()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     # ---- what a tuning session writes
 

@@ -2,14 +2,13 @@
 
 from collections import deque
 from collections.abc import Container, Sequence
-from types import TracebackType
-from typing import Self
 
+from tunewright.core.closeable import Closeable
 from tunewright.workers.events import JobEvent, JobExit, JobSpec
 from tunewright.workers.pool import Pool, new_mailbox
 
 
-class Conversation:
+class Conversation(Closeable):
     """Starts jobs, sorts their events; leaving the context kills what still runs."""
 
     def __init__(self, pool: Pool) -> None:
@@ -78,11 +77,3 @@ class Conversation:
     def _await_exit(self, job_id: int) -> None:
         while not isinstance(self.next_of((job_id,)), JobExit):
             pass
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

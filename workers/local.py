@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
+from tunewright.core.closeable import Closeable
 from tunewright.core.errors import EnvironmentProblem
 from tunewright.core.types import FailureKind, MachineInfo, MeasureFailure, MeasureInput, MeasureResult
 from tunewright.workers.batch import Batch, Memory
@@ -41,7 +40,7 @@ class MeasurerStats:
         )
 
 
-class LocalMeasurer:
+class LocalMeasurer(Closeable):
     """Builds candidates in parallel and times them one by one, each in a forked child.
 
     `pool` may be shared with design spaces. One call at a time; `seed` orders the rounds of `race`.
@@ -101,14 +100,6 @@ class LocalMeasurer:
         """Kill all children and remove temporary files; closing twice is fine."""
         self.pool.close()
         self._references.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _batch(self, inputs: Sequence[MeasureInput]) -> Batch:
         for measure_input in inputs:

@@ -4,9 +4,8 @@ import itertools
 import queue
 import threading
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Self
 
+from tunewright.core.closeable import Closeable
 from tunewright.core.errors import EnvironmentProblem, InternalError
 from tunewright.workers.events import JobEvent, JobSpec, Mailbox
 from tunewright.workers.frames import Message
@@ -17,7 +16,7 @@ _PATIENCE_SECS = 1.0
 _MAX_GROWTH_BYTES = 512 << 20
 
 
-class Pool:
+class Pool(Closeable):
     """Runs jobs in children of one zygote, which starts with the first job.
 
     All methods may be called from any thread. `cpus` are the CPUs that jobs without wishes of their own
@@ -93,14 +92,6 @@ class Pool:
             self._is_closed = True
             self._supervisor.post(self._supervisor.close)
             self._thread.join()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def new_mailbox() -> Mailbox:

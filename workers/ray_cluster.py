@@ -9,9 +9,9 @@ import logging
 import socket
 from collections.abc import Sequence
 from dataclasses import replace
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from tunewright.core.closeable import Closeable
 from tunewright.core.errors import EnvironmentProblem, WorkerUnavailableError
 from tunewright.core.types import FailureKind, MachineInfo, MeasureFailure, MeasureInput, MeasureResult
 from tunewright.workers.config import WorkerConfig
@@ -48,7 +48,7 @@ class NodeSupervisor:
         self._measurer.close()
 
 
-class RayMeasurer:
+class RayMeasurer(Closeable):
     """Splits batches over the nodes of a cluster of equal machines.
 
     Args:
@@ -123,14 +123,6 @@ class RayMeasurer:
                 self._ray.kill(actor)
             if self._owns_cluster:
                 self._ray.shutdown()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _dispatch(self, inputs: Sequence[MeasureInput], *, rounds: int | None) -> list[MeasureResult]:
         if not self._actors:

@@ -8,11 +8,11 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import numpy as np
 
+from tunewright.core.closeable import Closeable
 from tunewright.core.keys import digest
 from tunewright.core.types import (
     FailureKind,
@@ -64,7 +64,7 @@ def analytic_landscape(measure_input: MeasureInput) -> float:
     return floor_secs * math.exp(min(penalty, 6.0) + roughness)
 
 
-class SimulatedMeasurer:
+class SimulatedMeasurer(Closeable):
     """Answers from a landscape, at once; prunes as a real measurer does. Every success is verified."""
 
     def __init__(self, landscape: Landscape = analytic_landscape) -> None:
@@ -83,14 +83,6 @@ class SimulatedMeasurer:
 
     def close(self) -> None:
         """Nothing to close."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _measured(self, measure_input: MeasureInput) -> MeasureResult:
         task_key = measure_input.task.key
@@ -130,7 +122,7 @@ class SimulatedMeasurer:
         )
 
 
-class _Wrapper:
+class _Wrapper(Closeable):
     """Passes everything on, results through `_changed`."""
 
     def __init__(self, inner: SimulatableMeasurer) -> None:
@@ -154,14 +146,6 @@ class _Wrapper:
 
     def close(self) -> None:
         self._inner.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _changed(self, measure_input: MeasureInput, result: MeasureResult) -> MeasureResult:
         raise NotImplementedError

@@ -8,9 +8,9 @@ share them.
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from tunewright.core.closeable import Closeable
 from tunewright.core.types import FailureKind
 from tunewright.workers.conversation import Conversation
 from tunewright.workers.events import ExitCause, JobExit, JobMessage, JobSpec, classify_exit
@@ -52,7 +52,7 @@ class _Share:
     reported: str | None = None
 
 
-class Crew:
+class Crew(Closeable):
     """Children that do one kind of work; the idle ones wait for the next call, with what they have prepared.
 
     One call at a time. Closing the pool ends the children too.
@@ -136,14 +136,6 @@ class Crew:
         else:
             del self._num_answered[job_id]
             self._jobs.finish(job_id, limit_secs=_EXIT_LIMIT_SECS)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _accept(share: _Share, event: JobMessage, answers: list[Answer]) -> None:
