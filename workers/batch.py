@@ -6,7 +6,7 @@ While a candidate is timed, nothing of ours runs on its CPUs; on the others the 
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -104,15 +104,8 @@ class Batch:
             self._build(self._queue(indices, None), indices, ready)
             trials = sorted(ready.trials, key=lambda trial: trial.index)
             start = self._clock()
-            finished = self._interleaved(trials, rounds=rounds, rng=rng)
-            times = [raced.median_secs for _, raced in finished if isinstance(raced, Timing)]
-            for trial, raced in finished:
-                if isinstance(raced, MeasureFailure):
-                    self._settle(trial, raced)
-                elif raced.is_contender(min(times)):
-                    self._settle(trial, self._verified(trial, raced))
-                else:
-                    self._settle(trial, trial.success(raced, is_verified=False))
+            for trial, result in self._judged(self._interleaved(trials, rounds=rounds, rng=rng)):
+                self._settle(trial, result)
             self._see_off(trials)
             self.run_wall_secs += self._clock() - start
 
@@ -244,6 +237,26 @@ class Batch:
             (trial, failures.get(trial.index) or Timing(tuple(samples[trial.index]), False))
             for trial in trials
         ]
+
+    def _judged(
+        self, raced: Iterable[tuple[Trial, Timing | MeasureFailure]]
+    ) -> Iterator[tuple[Trial, MeasureResult]]:
+        """Results of a race: the fastest are verified until one is right, then those who may be as fast."""
+        timings: list[tuple[Trial, Timing]] = []
+        for trial, outcome in raced:
+            if isinstance(outcome, MeasureFailure):
+                yield trial, outcome
+            else:
+                timings.append((trial, outcome))
+        winner_secs: float | None = None
+        for trial, timing in sorted(timings, key=lambda item: item[1].median_secs):
+            if not timing.is_contender(winner_secs):
+                yield trial, trial.success(timing, is_verified=False)
+                continue
+            result = self._verified(trial, timing)
+            if winner_secs is None and isinstance(result, MeasureSuccess) and result.is_verified:
+                winner_secs = timing.median_secs
+            yield trial, result
 
     def _verified(self, trial: Trial, timing: Timing) -> MeasureResult:
         reference = self._memory.references.path(trial.input.task.workload.key)
