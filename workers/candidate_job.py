@@ -1,6 +1,7 @@
 """A candidate inside its child: built, held until it is its turn, timed, verified."""
 
 from collections.abc import Callable
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -10,15 +11,17 @@ from tunewright.core.types import EvaluatorConfig, FailureKind
 from tunewright.workers.child import JobError, describe, is_memory_error
 from tunewright.workers.codec import args_from_dict, evaluator_from_dict, target_from_dict
 from tunewright.workers.frames import Message
-from tunewright.workers.inputs import Array, InputSet, make_inputs
+from tunewright.workers.inputs import InputSet, make_inputs
 from tunewright.workers.reference import load_outputs
 from tunewright.workers.threads import cpu_ticks, set_kernel_threads, thread_problem, wait_until_at_rest
 from tunewright.workers.timing import calls_per_sample, measure_samples
 from tunewright.workers.verification import compare
 
 _REST_LIMIT_SECS = 0.5
-# Arguments up to this size are made while other candidates build, not on the time of those that wait.
+# Arguments up to this size are made, and weights packed, while other candidates build, not on the time of
+# those that wait. Not with several memory nodes: those near the CPUs that time must hold them.
 _MAX_EARLY_BYTES = 32 << 20
+_MEMORY_NODES = Path("/sys/devices/system/node/online")
 
 
 def time_build(payload: Message, schedule: Callable[[], Any]) -> "HeldKernel":
@@ -53,9 +56,9 @@ class HeldKernel:
         self._bound: BoundKernel | None = None
         self._number = 1
         self._args = args_from_dict(self._task)
-        self._early: list[Array] | None = None
-        if sum(arg.num_bytes for arg in self._args) <= _MAX_EARLY_BYTES:
-            self._early = make_inputs(self._args, InputSet.RANDOM, self._input_seed)
+        is_small = sum(arg.num_bytes for arg in self._args) <= _MAX_EARLY_BYTES
+        if is_small and kernel.binds_serially and _has_one_memory_node():
+            self._bound = self._bind(InputSet.RANDOM)
 
     def time(self, command: Message) -> Message:
         """One warm-up, then samples as the evaluator's settings say."""
@@ -109,7 +112,7 @@ class HeldKernel:
     def _warm_up(self, command: Message) -> BoundKernel:
         num_threads = int(self._task["target"]["num_threads"])
         set_kernel_threads(num_threads, command["cpus"])
-        self._bound = self._bind(InputSet.RANDOM)
+        self._bound = self._bound or self._bind(InputSet.RANDOM)
         self._bound.run()
         problem = thread_problem(num_threads, command["cpus"])
         if problem is not None:
@@ -117,6 +120,11 @@ class HeldKernel:
         return self._bound
 
     def _bind(self, input_set: InputSet) -> BoundKernel:
-        if input_set is InputSet.RANDOM and self._early is not None:
-            return self._kernel.bind(self._early)
         return self._kernel.bind(make_inputs(self._args, input_set, self._input_seed))
+
+
+def _has_one_memory_node() -> bool:
+    try:
+        return _MEMORY_NODES.read_text(encoding="ascii").strip() == "0"
+    except OSError:  # a kernel without memory nodes
+        return True

@@ -14,6 +14,7 @@ from tunewright.core.tvm_adapter.canonical import canonical_workload  # noqa: E4
 from tunewright.core.tvm_adapter.default_schedule import default_trace  # noqa: E402
 from tunewright.core.tvm_adapter.kernel import (  # noqa: E402
     BoundKernel,
+    _has_parallel_loop,
     build_kernel,
     output_indices,
     replay,
@@ -95,6 +96,14 @@ def test_packed_weights_are_split_off_and_right() -> None:
     outputs, bound = run(replay(workload.mod_json, packed[0]), inputs)
     np.testing.assert_allclose(outputs[0], kernel.truth(inputs)[0], rtol=1e-4, atol=1e-4)
     assert len(bound._tensors[1].shape) > 2
+    assert build_kernel(replay(workload.mod_json, packed[0]), TARGET).binds_serially
+
+
+def test_a_function_of_several_threads_is_told_from_one_of_one() -> None:
+    mod_json = canonical_workload(kernels.matmul_relu().func, name="mm").mod_json
+    parallel = replay(mod_json, default_trace(mod_json, TARGET))["main"]
+    assert "T.parallel" in parallel.script()
+    assert _has_parallel_loop(parallel) and not _has_parallel_loop(unscheduled(mod_json)["main"])
 
 
 def test_poison_reaches_every_output_and_no_input() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tvm
 from tvm import relax
-from tvm.tirx import PrimFunc
+from tvm.tirx import ForKind, PrimFunc
 
 from tunewright.core.keys import digest
 from tunewright.core.tvm_adapter.canonical import load_module, tensor_args
@@ -100,6 +100,11 @@ class BuiltKernel:
         #: Equal for two candidates that LLVM compiled to the same code.
         self.object_key = digest(_ADDRESS.sub("", library.inspect_source("ll")))[:16]
 
+    @property
+    def binds_serially(self) -> bool:
+        """Whether packing the weights, in `bind`, needs no thread but the caller's."""
+        return self._split.prepack is None or not _has_parallel_loop(self._split.prepack)
+
     def bind(self, arrays: Sequence[np.ndarray[Any, Any]]) -> "BoundKernel":
         """Take the workload's own arguments, outputs included, and pack the weights once.
 
@@ -161,6 +166,13 @@ class BoundKernel:
     def outputs(self) -> list[np.ndarray[Any, Any]]:
         """Copies of the outputs, in the order of the parameters."""
         return [self._tensors[position].numpy() for position in self._output_positions]
+
+
+def _has_parallel_loop(func: PrimFunc) -> bool:
+    schedule = new_schedule(tvm.IRModule({"main": func}), seed=1)
+    blocks = schedule.get_child_blocks(schedule.get_sblock("root", func_name="main"))
+    loops = [schedule.get(loop) for block in blocks for loop in schedule.get_loops(block)]
+    return any(loop.kind == ForKind.PARALLEL for loop in loops)
 
 
 def build_kernel(scheduled: tvm.IRModule, target: TargetSpec) -> BuiltKernel:
