@@ -95,7 +95,7 @@ def test_tune_then_reuse_with_other_weights(
 @pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGINT])
 def test_interrupted_session_goes_on(model: Path, log: Path, signal_number: signal.Signals) -> None:
     """kill -9 of the session alone, and Ctrl-C, which reaches every process of the terminal."""
-    process = start(model, log, "--trials", "40")
+    process = start(model, log, "--trials", "28")
     wait_for_batches(process, 1)
     children = descendants_of(process)
     assert children
@@ -110,12 +110,12 @@ def test_interrupted_session_goes_on(model: Path, log: Path, signal_number: sign
     assert psutil.wait_procs(children, timeout=10)[1] == []
     before = candidate_keys(log)
 
-    process = start(model, log, "--trials", "40")
+    process = start(model, log, "--trials", "28")
     stdout, complaint = process.communicate(timeout=300)
     assert process.returncode == 0, complaint
     after = candidate_keys(log)
     assert after[: len(before)] == before
-    assert len(after) == len(set(after)) == 40
+    assert len(after) == len(set(after)) == 28
     first, *_ = events(iter(stdout.splitlines()))
     assert first["is_resumed"] is True
     with sqlite3.connect(log) as connection:

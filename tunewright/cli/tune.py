@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tunewright.cli import settings
+from tunewright.cli.interrupts import InterruptWatch
 from tunewright.cli.progress import make_reporter
 from tunewright.cli.tasks import (
     InputShapeOption,
@@ -22,7 +23,7 @@ from tunewright.core.units import parse_duration_secs
 
 if TYPE_CHECKING:
     from tunewright.core.types import TargetSpec
-    from tunewright.scheduler.events import SessionFinished
+    from tunewright.scheduler.events import SessionEvent, SessionFinished
     from tunewright.scheduler.importer import ImportedModel
     from tunewright.scheduler.model_bench import BenchReport
     from tunewright.scheduler.partition import Partition
@@ -138,15 +139,21 @@ def _tune(
 
     reporter = make_reporter(json_lines=json_lines)
     try:
-        return tune_tasks(
-            parts.tasks,
-            options,
-            model_name=model.name,
-            store=log,
-            measurer=measurer,
-            make_space=design_spaces(measurer.pool),
-            on_event=reporter,
-        )
+        with InterruptWatch() as watch:
+
+            def on_event(event: "SessionEvent") -> None:
+                reporter(event)
+                watch.check()
+
+            return tune_tasks(
+                parts.tasks,
+                options,
+                model_name=model.name,
+                store=log,
+                measurer=measurer,
+                make_space=design_spaces(measurer.pool),
+                on_event=on_event,
+            )
     except KeyboardInterrupt:
         reporter.close()
         typer.echo(
