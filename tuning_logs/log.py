@@ -255,7 +255,7 @@ class TuningLog(Closeable):
             session.add(codec.peak_to_row(peak, machine_row_id=machine_id))
 
     def peak(self, target: TargetSpec, *, machine_fingerprint: str) -> MachinePeak | None:
-        """The newest peak of a machine for kernels of a target; its other flags do not matter."""
+        """The newest peak of a machine for kernels of a target, or None where it has not been measured."""
         with self._transaction(self._reader) as session:
             return queries.newest_peak(session, target, machine_fingerprint)
 

@@ -17,9 +17,7 @@ from tunewright.workers.threads import set_kernel_threads
 # Accumulators as rows x vectors: for 16 and for 32 registers, for one and for two loads per cycle.
 _TILES = ((4, 3), (6, 2), (8, 2), (8, 3), (12, 2), (14, 2))
 _NUM_SAMPLES = 8
-_SMALLEST_SET_BYTES = 1 << 18
-_LARGEST_SET_BYTES = 1 << 28
-_SET_GROWTH = 4
+_WORKING_SET_BYTES = tuple(1 << bits for bits in range(18, 29, 2))  # 256 KiB to 256 MiB
 _TOLERANCE = 1e-4
 
 
@@ -34,9 +32,7 @@ def measure_peak(target: TargetSpec, cpus: Sequence[int]) -> Message:
     flop_per_sec = max(
         _rate(multiply_adds(threads, lanes, rows=rows, vectors=vectors), target) for rows, vectors in _TILES
     )
-    largest = min(_LARGEST_SET_BYTES, available_memory_bytes() // 4)
-    num_sets = 1 + int(np.log(largest / _SMALLEST_SET_BYTES) / np.log(_SET_GROWTH))
-    sizes = [_SMALLEST_SET_BYTES * _SET_GROWTH**step for step in range(num_sets)]
+    sizes = [size for size in _WORKING_SET_BYTES if size <= available_memory_bytes() // 4]
     bandwidths = [(size, _rate(updates(threads, lanes, size), target)) for size in sizes]
     return {"flop_per_sec": flop_per_sec, "bandwidths": bandwidths}
 

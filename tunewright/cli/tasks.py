@@ -48,7 +48,7 @@ class _Row:
 
     @property
     def peak_ratio(self) -> float | None:
-        """How near the best record is to what the machine can do, in [0, 1]."""
+        """How near the best record is to what the machine can do; above 1 only if it was slow at its peak."""
         if self.best_secs is None or self.floor_secs is None:
             return None
         return self.floor_secs / self.best_secs
