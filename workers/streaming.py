@@ -108,11 +108,13 @@ class Crew(Closeable):
                 continue
             del running[event.job_id]
             share.indices, share.done = share.indices[share.done :], 0
-            if event.cause in (ExitCause.LOST, ExitCause.CANCELLED) and not share.is_alone:
-                # Who took the zygote down is not known: from now on, this share runs alone.
-                share.is_alone = True
-                alone.append(share)
-                continue
+            if event.cause in (ExitCause.LOST, ExitCause.CANCELLED):
+                self._idle.clear()  # they went with the zygote, even where that is still to be reported
+                if not share.is_alone:
+                    # Who took the zygote down is not known: from now on, this share runs alone.
+                    share.is_alone = True
+                    alone.append(share)
+                    continue
             _blame_first(share, event, self._spec, answers)
             if share.indices:
                 running[self._assign(items, common, share)] = share

@@ -6,6 +6,7 @@ import os
 import signal
 import stat
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ def _native_out_of_memory() -> None:
 
 
 FAULTS: dict[str, Callable[[], Any]] = {
+    "nap": lambda: time.sleep(0.3),
     "segfault": lambda: ctypes.string_at(0),
     "abort": os.abort,
     "exit": lambda: os._exit(7),

@@ -63,6 +63,13 @@ def test_streams_survive_the_zygote(pool: Pool) -> None:
     assert isinstance(answers[1], PieceFailure) and answers[1].kind is FailureKind.WORKER_LOST
 
 
+def test_no_work_goes_to_idle_children_of_a_dead_zygote(pool: Pool) -> None:
+    # The third child is idle when the second kills the zygote in the middle of the first one's last piece.
+    answers = _echo(pool, ["nap", "nap", "a", "nap", "kill-zygote"])
+    assert answers[:4] == ["nap", "nap", "a", "nap"]
+    assert isinstance(answers[4], PieceFailure) and answers[4].kind is FailureKind.WORKER_LOST
+
+
 def test_the_children_of_a_crew_wait_for_its_next_call(pool: Pool) -> None:
     with Crew(pool, ECHO) as crew:
         first = _ask(crew, ["pid"] * 3)
