@@ -1,8 +1,9 @@
 """What a sketch's tiles become: one nest of loops, of which some run in parallel, as vectors, or unrolled.
 
-Read from the trace alone, no TVM. The rule behind it splits every spatial loop (S) in four and every
-reduction (R) in two, and orders the levels SSRSRS: all outermost spatial factors, all second ones, all outer
-reductions, and so on. The innermost spatial levels are the tile that should stay in registers.
+Read from the trace alone, no TVM. TVM's rule splits every spatial loop (S) in four and every reduction (R) in
+two, and orders the levels SSRSRS: all outermost spatial factors, all second ones, all outer reductions, and
+so on. The innermost spatial levels are the tile that should stay in registers; in our own rule
+(`register_tiling`) they surely do, as they are unrolled.
 """
 
 import math
@@ -22,6 +23,9 @@ _MIN_ACCUMULATORS = 8
 # TVM's code for "inlined into its consumer": each element is computed again for each use.
 INLINED = -2
 _REDUCTION_LEVELS = 2
+
+_UNLIMITED = 1 << 30
+_LATENCY_CYCLES = 4.0
 
 _Logs = npt.NDArray[np.float64]
 
@@ -50,7 +54,7 @@ class LoopNest:
     `columns`: where the factor of each loop stands in the flattened decisions. At most the first
     `num_parallel` of them run in parallel, fewer where a product exceeds `max_jobs`. The last `num_inner` are
     spatial. `unroll`: column of the choice among `unroll_steps`, None where there is none. `locations`:
-    columns of the blocks that may be computed elsewhere.
+    columns of the blocks that may be computed elsewhere. `is_unrolled`: the inner loops surely are.
     """
 
     columns: tuple[int, ...]
@@ -60,6 +64,7 @@ class LoopNest:
     unroll: int | None
     unroll_steps: tuple[int, ...]
     locations: tuple[int, ...]
+    is_unrolled: bool = False
 
     def has_same_loops(self, other: "LoopNest") -> bool:
         """Whether a tiling of one means the same in the other; their other decisions may differ."""
@@ -81,6 +86,8 @@ def read_nest(instructions: Sequence[Sequence[Any]], columns: Mapping[int, slice
     loops: dict[str, tuple[int, bool]] = {}
     order: list[str] = []
     num_parallel = math.inf
+    fused: dict[str, int] = {}
+    is_unrolled = False
     max_jobs, unroll, unroll_steps = 1, None, (0,)
     locations: list[int] = []
     for index, (kind, inputs, attributes, outputs) in enumerate(instructions):
@@ -92,7 +99,12 @@ def read_nest(instructions: Sequence[Sequence[Any]], columns: Mapping[int, slice
             loops |= {loop: factors[name] for loop, name in zip(outputs, inputs[1:], strict=True)}
         elif kind == "Reorder" and not order and all(loop in loops for loop in inputs):
             order = list(inputs)
-        elif kind == "ReverseComputeAt" and inputs[1] in order:
+        elif kind == "Fuse":
+            fused[outputs[0]] = len(inputs)
+        elif kind == "Parallel" and not is_unrolled and order:
+            # Our own rule says what runs in parallel; TVM's leaves it to postprocessing.
+            num_parallel, max_jobs, is_unrolled = fused.get(inputs[0], 1), _UNLIMITED, True
+        elif kind == "ReverseComputeAt" and inputs[1] in order and not is_unrolled:
             num_parallel = min(num_parallel, order.index(inputs[1]) + 1)
         elif kind == "Annotate" and attributes == ["meta_schedule.parallel"]:
             max_jobs = inputs[1]
@@ -112,6 +124,7 @@ def read_nest(instructions: Sequence[Sequence[Any]], columns: Mapping[int, slice
         unroll=unroll,
         unroll_steps=unroll_steps,
         locations=tuple(locations),
+        is_unrolled=is_unrolled,
     )
 
 
@@ -124,6 +137,8 @@ def guess(nest: LoopNest, flat: FloatArray, hardware: Hardware) -> npt.NDArray[n
         flat: (n, n_flat), the flattened decisions: factors and numbers as they are.
     """
     loops = np.log2(flat[:, nest.columns], dtype=np.float64)
+    if nest.is_unrolled:
+        return _register_tile_speed(nest, loops, hardware)
     registers = _vectors(loops[:, -1], hardware) + loops[:, len(nest.columns) - nest.num_inner : -1].sum(
         axis=1
     )
@@ -137,6 +152,26 @@ def guess(nest: LoopNest, flat: FloatArray, hardware: Hardware) -> npt.NDArray[n
         + _RECOMPUTED * inlined
     )
     return -waste
+
+
+def _register_tile_speed(nest: LoopNest, loops: _Logs, hardware: Hardware) -> npt.NDArray[np.float64]:
+    """log2 of the multiply-adds per cycle of a tile of accumulators that is surely in registers.
+
+    A step takes as many cycles as its multiply-adds, its loads (one for each row, one for each vector of
+    channels, two of either in a cycle), or the latency of one multiply-add.
+    """
+    tile = loops[:, len(nest.columns) - nest.num_inner : -1]
+    rows, vectors = np.exp2(tile[:, :-1].sum(axis=1)), np.exp2(tile[:, -1])
+    accumulators = rows * vectors
+    cycles = np.maximum.reduce([accumulators / 2, (rows + vectors) / 2, np.full(len(rows), _LATENCY_CYCLES)])
+    spilled = np.maximum(0.0, np.log2(accumulators / _MAX_ACCUMULATORS))
+    return np.asarray(
+        np.log2(accumulators / cycles)
+        - spilled
+        - _wasted_lanes(loops[:, -1], hardware)
+        - _idle_threads(nest, loops, hardware),
+        dtype=np.float64,
+    )
 
 
 def _vectors(innermost: _Logs, hardware: Hardware) -> _Logs:

@@ -51,6 +51,58 @@ def conv2d_bias(channels: int = 8, size: int = 14, filters: int = 16) -> Kernel:
     return Kernel(te.create_prim_func([data, weight, bias, out]), truth)
 
 
+def conv2d_channels_last(
+    channels: int = 6, size: int = 14, filters: int = 24, *, stride: int = 1, groups: int = 1
+) -> Kernel:
+    """A padded 3 x 3 convolution with bias, residual and ReLU, channels last; its weights may be packed."""
+    data = te.placeholder((1, size, size, channels), name="data")
+    weight = te.placeholder((3, 3, channels // groups, filters), name="weight")
+    bias = te.placeholder((filters,), name="bias")
+    conv = nn.conv(data, weight, stride, 1, 1, groups, data_layout="NHWC", kernel_layout="HWIO")
+    residual = te.placeholder(conv.shape, name="residual")
+    total = te.compute(conv.shape, lambda n, y, x, f: conv[n, y, x, f] + bias[f], name="biased")
+    out = nn.relu(te.compute(conv.shape, lambda *i: total(*i) + residual(*i), name="added"))
+    func = te.create_prim_func([data, weight, bias, residual, out]).with_attr("layout_free_buffers", [1])
+
+    def truth(inputs: Arrays) -> list[np.ndarray[Any, Any]]:
+        image = np.pad(inputs[0][0].astype(np.float64), ((1, 1), (1, 1), (0, 0)))
+        result = inputs[3][0].astype(np.float64) + inputs[2]
+        extent = result.shape[0]
+        per_group, made = channels // groups, filters // groups
+        for dy in range(3):
+            for dx in range(3):
+                patch = image[dy : dy + stride * extent : stride, dx : dx + stride * extent : stride]
+                for group in range(groups):
+                    taken = slice(group * made, (group + 1) * made)
+                    part = patch[:extent, :extent, group * per_group : (group + 1) * per_group]
+                    result[:, :, taken] += part @ inputs[1][dy, dx, :, taken]
+        return [np.maximum(result, 0)[None]]
+
+    return Kernel(func, truth)
+
+
+def max_pool_channels_last(channels: int = 20, size: int = 13) -> Kernel:
+    """A padded 3 x 3 maximum."""
+    data = te.placeholder((1, size, size, channels), name="data")
+    out = nn.pool2d(data, (3, 3), (2, 2), (1, 1), (1, 1, 1, 1), "max", layout="NHWC")
+
+    def truth(inputs: Arrays) -> list[np.ndarray[Any, Any]]:
+        image = np.pad(inputs[0], ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
+        windows = np.lib.stride_tricks.sliding_window_view(image, (3, 3), axis=(1, 2))[:, ::2, ::2]
+        return [windows.max(axis=(-2, -1))]
+
+    return Kernel(te.create_prim_func([data, out]), truth)
+
+
+def batch_matmul(batch: int = 3, m: int = 17, n: int = 24, k: int = 16) -> Kernel:
+    """Products of pairs of matrices, neither of them a weight; m is prime."""
+    a, b = te.placeholder((batch, m, k), name="a"), te.placeholder((batch, k, n), name="b")
+    axis = te.reduce_axis((0, k), name="k")
+    c = te.compute((batch, m, n), lambda h, i, j: te.sum(a[h, i, axis] * b[h, axis, j], axis=axis), name="c")
+    func = te.create_prim_func([a, b, c])
+    return Kernel(func, lambda x: [x[0].astype(np.float64) @ x[1].astype(np.float64)])
+
+
 def softmax(rows: int = 6, columns: int = 100) -> Kernel:
     x = te.placeholder((rows, columns), name="x")
 

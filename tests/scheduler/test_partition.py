@@ -36,17 +36,25 @@ def test_every_call_has_a_task_and_shares_add_up(tmp_path: Path) -> None:
     parts = partition(import_model(residual_net(tmp_path / "m.onnx"), target=TARGET))
     assert not parts.untunable
     assert set(parts.functions.values()) == {task.key for task in parts.tasks}
-    assert sum(task.weight for task in parts.tasks) == 8
+    assert sum(task.weight for task in parts.tasks) == 9
     assert sum(parts.share(task) for task in parts.tasks) == pytest.approx(1.0)
     shares = [parts.share(task) for task in parts.tasks]
     assert shares == sorted(shares, reverse=True)
 
 
+def test_channels_are_last_from_the_first_convolution_to_the_last(tmp_path: Path) -> None:
+    """One transpose of the image; none of 1 x 1 images, of weights, or between the operators."""
+    parts = partition(import_model(residual_net(tmp_path / "m.onnx"), target=TARGET))
+    names = [task.workload.name for task in parts.tasks]
+    assert [name for name in names if "transpose" in name] == ["transpose 3x12x12 -> 12x12x3"]
+    assert not any("reshape" in name for name in names)
+
+
 def test_flop_and_bytes_of_a_convolution(tmp_path: Path) -> None:
     parts = partition(import_model(residual_net(tmp_path / "m.onnx"), target=TARGET))
-    task = next(t for t in parts.tasks if t.workload.name.startswith("conv2d_add_relu 8x12x12"))
+    task = next(t for t in parts.tasks if t.workload.name.startswith("conv2d_add_relu 12x12x8"))
     assert task.weight == 2
-    assert task.workload.name == "conv2d_add_relu 8x12x12 * 8x8x3x3 -> 8x12x12"
+    assert task.workload.name == "conv2d_add_relu 12x12x8 * 3x3x8x8 -> 12x12x8"
     outputs = 8 * 12 * 12
     # A multiplication and an addition per tap, a bias, and the comparison of the ReLU.
     assert task.workload.flop == outputs * (2 * 8 * 3 * 3 + 2)

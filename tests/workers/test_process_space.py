@@ -34,11 +34,11 @@ def _decisions(candidate: Candidate) -> tuple[DecisionValue, ...]:
     return tuple(tuple(v) if isinstance(v, list) else v for index, v in decisions if index < end)
 
 
-def _with_other_unrolling(parent: Candidate) -> Draft:
-    """The last decision of a matmul is one of four unrollings."""
-    *tiles, unrolling = _decisions(parent)
-    assert isinstance(unrolling, int)
-    return Draft(parent, (*tiles, (unrolling + 1) % 4), Origin.MUTATION)
+def _with_other_outer_tiles(parent: Candidate) -> Draft:
+    """The two outermost factors of the rows are exchanged."""
+    rows, *others = _decisions(parent)
+    assert isinstance(rows, tuple) and len(rows) > 2
+    return Draft(parent, ((rows[1], rows[0], *rows[2:]), *others), Origin.MUTATION)
 
 
 def test_equal_for_one_and_three_children(pools: tuple[Pool, Pool]) -> None:
@@ -47,7 +47,7 @@ def test_equal_for_one_and_three_children(pools: tuple[Pool, Pool]) -> None:
     sampled = one.sample(10, seed=5)
     assert _content(sampled) == _content(three.sample(10, seed=5))
     assert _content(sampled) != _content(one.sample(10, seed=6))
-    drafts = [_with_other_unrolling(applied.candidate) for applied in sampled]
+    drafts = [_with_other_outer_tiles(applied.candidate) for applied in sampled]
     realised = [applied for applied in three.realise(drafts) if applied is not None]
     assert _content(realised) == _content([a for a in one.realise(drafts) if a is not None])
     assert {a.candidate.origin for a in realised} == {Origin.MUTATION}
@@ -57,7 +57,7 @@ def test_equal_for_one_and_three_children(pools: tuple[Pool, Pool]) -> None:
 def test_realised_drafts_keep_their_order(pools: tuple[Pool, Pool]) -> None:
     task = matmul_task(32)
     space = design_spaces(pools[1])(task)
-    drafts = [_with_other_unrolling(applied.candidate) for applied in space.sample(5, seed=7)]
+    drafts = [_with_other_outer_tiles(applied.candidate) for applied in space.sample(5, seed=7)]
     refused = Draft(drafts[0].parent, (), Origin.CROSSOVER)
     realised = space.realise([drafts[0], refused, *drafts[1:]])
     assert realised[1] is None and len(realised) == len(drafts) + 1

@@ -6,12 +6,11 @@ outside and in parallel, reductions inside them, the innermost spatial loop vect
 scheduled on a copy, so that what does not apply to it leaves the rest untouched.
 """
 
-import tvm
 from tvm.s_tir.schedule import LoopRV, SBlockRV, Schedule
 from tvm.tirx import IterVar
 
 from tunewright.core.tvm_adapter.canonical import load_module
-from tunewright.core.tvm_adapter.traces import new_schedule, trace_to_json
+from tunewright.core.tvm_adapter.traces import block_names, extent_of, new_schedule, trace_to_json
 from tunewright.core.types import TargetSpec
 
 _MAX_VECTOR_LANES = 64
@@ -24,7 +23,7 @@ def default_trace(mod_json: str, target: TargetSpec) -> str:
     """The default schedule of a workload as a trace, to be replayed like any candidate's."""
     schedule = new_schedule(load_module(mod_json), seed=1)
     schedule = _inline_injective(schedule)
-    for name in _block_names(schedule):
+    for name in block_names(schedule):
         attempt = schedule.copy()
         try:
             _schedule_block(attempt, attempt.get_sblock(name, func_name="main"), target.num_threads)
@@ -34,14 +33,9 @@ def default_trace(mod_json: str, target: TargetSpec) -> str:
     return trace_to_json(schedule.trace)
 
 
-def _block_names(schedule: Schedule) -> list[str]:
-    root = schedule.get_sblock("root", func_name="main")
-    return [str(schedule.get(block).name_hint) for block in schedule.get_child_blocks(root)]
-
-
 def _inline_injective(schedule: Schedule) -> Schedule:
     """Inline every producer that TVM can inline and that holds no reduction or branch (padding)."""
-    for name in _block_names(schedule):
+    for name in block_names(schedule):
         attempt = schedule.copy()
         block = attempt.get_sblock(name, func_name="main")
         if "if_then_else" in str(attempt.get(block).body):
@@ -74,11 +68,6 @@ def _schedule_block(schedule: Schedule, block: SBlockRV, num_threads: int) -> No
         schedule.decompose_reduction(block, reduction[0])
 
 
-def _extent(schedule: Schedule, loop: LoopRV) -> int:
-    extent = schedule.get(loop).extent
-    return int(extent.value) if isinstance(extent, tvm.tirx.IntImm) else 0
-
-
 def _split_vector_loop(schedule: Schedule, spatial: list[LoopRV]) -> tuple[list[LoopRV], LoopRV, bool]:
     """Outer loops, the loop to place innermost, and whether to vectorise that one ourselves.
 
@@ -86,7 +75,7 @@ def _split_vector_loop(schedule: Schedule, spatial: list[LoopRV]) -> tuple[list[
     tail better than odd lane counts do (111 elements: 3.3 ms so, 24 ms as 3 x 37 lanes).
     """
     *outer, last = spatial
-    extent = _extent(schedule, last)
+    extent = extent_of(schedule, last)
     lanes = [
         n for n in range(_LANE_MULTIPLE, _MAX_VECTOR_LANES + 1, _LANE_MULTIPLE) if extent and extent % n == 0
     ]
@@ -102,7 +91,7 @@ def _parallel_loop(schedule: Schedule, outer: list[LoopRV], num_chunks: int) -> 
     total = 1
     for loop in outer:
         fused.append(loop)
-        total *= _extent(schedule, loop)
+        total *= extent_of(schedule, loop)
         if total >= num_chunks:
             break
     if total < 2:

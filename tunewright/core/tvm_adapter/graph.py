@@ -29,6 +29,7 @@ from tvm.tirx import PrimFunc
 
 from tunewright.core.errors import TunewrightError
 from tunewright.core.tvm_adapter.canonical import load_module
+from tunewright.core.tvm_adapter.graph_layout import with_channels_last
 from tunewright.core.tvm_adapter.target import tvm_target
 from tunewright.core.types import TargetSpec, TensorSpec
 
@@ -87,10 +88,9 @@ def import_onnx(model: onnx.ModelProto, target: TargetSpec) -> Graph:
     num_inputs = int(mod[MAIN_FUNCTION].attrs["num_input"])
     names = tuple(str(var.name) for var in mod[MAIN_FUNCTION].params[num_inputs:])
     passes = relax.transform
+    simplify = tvm.transform.Sequential([passes.DecomposeOpsForInference(), passes.CanonicalizeBindings()])
     lower = tvm.transform.Sequential(
         [
-            passes.DecomposeOpsForInference(),
-            passes.CanonicalizeBindings(),
             # exp, tanh and erf as polynomials (a few units in the last place): a call of the C library for
             # each element takes 40 times as long, as it cannot be vectorised.
             passes.FastMathTransform(),
@@ -113,7 +113,8 @@ def import_onnx(model: onnx.ModelProto, target: TargetSpec) -> Graph:
     converted = mod[MAIN_FUNCTION]
     try:
         with tvm_target(target), _quiet():
-            mod = _with_useful_layout_attrs(fuse(_rename(lower(mod), PACK_FUNCTION, PREPARE_FUNCTION)))
+            lowered = lower(with_channels_last(simplify(mod)))
+            mod = _with_useful_layout_attrs(fuse(_rename(lowered, PACK_FUNCTION, PREPARE_FUNCTION)))
     except RuntimeError as exc:  # TVM's InternalError
         raise GraphImportError(_dynamic(converted) or f"TVM cannot lower it: {_last_line(exc)}") from exc
     main = mod[MAIN_FUNCTION]

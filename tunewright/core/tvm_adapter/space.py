@@ -14,7 +14,8 @@ from tvm_ffi import structural_hash
 
 from tunewright.core.keys import digest
 from tunewright.core.tvm_adapter.canonical import load_module
-from tunewright.core.tvm_adapter.target import tvm_target
+from tunewright.core.tvm_adapter.register_tiling import are_reasonable, draw_tiles, register_tiling_sketches
+from tunewright.core.tvm_adapter.target import tvm_target, vector_lanes
 from tunewright.core.tvm_adapter.traces import (
     ReplayError,
     new_schedule,
@@ -53,8 +54,11 @@ class TaskSpace:
             num_threads=1,
             rand_state=1,
         )
-        spaces = self._context.generate_design_space()
-        self._sketches = [space.trace.simplified(True) for space in spaces]
+        self._vector_lanes = vector_lanes(target)
+        self._sketches = register_tiling_sketches(self._mod, vector_lanes=self._vector_lanes)
+        self._tiles_registers = bool(self._sketches)
+        if not self._tiles_registers:
+            self._sketches = [space.trace.simplified(True) for space in self._context.generate_design_space()]
         self._structures = [_structure(trace_to_plain(sketch)[0]) for sketch in self._sketches]
         self._postprocs = list(self._context.space_generator.postprocs)
         self._extractor = ms.feature_extractor.PerStoreFeature()
@@ -63,7 +67,8 @@ class TaskSpace:
         """A random candidate, or None where the random decisions were illegal."""
         rng = np.random.default_rng(seed)
         sketch = self._sketches[int(rng.integers(len(self._sketches)))]
-        return self._apply_sketch(Trace(sketch.insts, {}), _tvm_seed(rng), Origin.RANDOM, parent=None)
+        tiles = draw_tiles(sketch, rng, vector_lanes=self._vector_lanes) if self._tiles_registers else {}
+        return self._apply_sketch(Trace(sketch.insts, tiles), _tvm_seed(rng), Origin.RANDOM, parent=None)
 
     def realise(self, draft: Draft) -> AppliedCandidate | None:
         """The parent's sketch with the draft's decisions, or None where that is illegal.
@@ -72,7 +77,7 @@ class TaskSpace:
         too deep.
         """
         trace = self._sketch_with_decisions(draft.parent.trace_json, draft.decisions)
-        if trace is None:
+        if trace is None or (self._tiles_registers and not self._is_reasonable(draft.decisions)):
             return None
         parent = None if draft.origin in (Origin.RANDOM, Origin.TRANSFER) else draft.parent
         return self._apply_sketch(trace, _REALISING_SEED, draft.origin, parent=parent)
@@ -110,6 +115,10 @@ class TaskSpace:
             features=features,
             program_key=digest(str(structural_hash(schedule.mod)))[:16],
         )
+
+    def _is_reasonable(self, decisions: Sequence[DecisionValue]) -> bool:
+        tiles = [factors for factors in decisions if isinstance(factors, tuple)]
+        return are_reasonable(tiles, vector_lanes=self._vector_lanes)
 
     def _sketch_with_decisions(self, trace_json: str, decisions: Sequence[DecisionValue]) -> Trace | None:
         """The sketch that a recorded trace was grown from, with other decisions.

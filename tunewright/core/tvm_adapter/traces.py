@@ -5,7 +5,7 @@ from typing import Any
 
 import tvm
 from tvm.s_tir import Schedule
-from tvm.s_tir.schedule import Trace
+from tvm.s_tir.schedule import LoopRV, Trace
 from tvm.s_tir.schedule import _ffi_api as schedule_ffi
 from tvm_ffi import Array, Map
 
@@ -20,6 +20,18 @@ class ReplayError(TunewrightError):
 def new_schedule(mod: tvm.IRModule, *, seed: int) -> Schedule:
     """A schedule without debug checks and with short errors: a failing primitive costs half as much."""
     return Schedule(mod, seed=seed, debug_mask="none", error_render_level="fast")
+
+
+def block_names(schedule: Schedule) -> list[str]:
+    """Names of the blocks of the main function, in the order in which they run."""
+    root = schedule.get_sblock("root", func_name="main")
+    return [str(schedule.get(block).name_hint) for block in schedule.get_child_blocks(root)]
+
+
+def extent_of(schedule: Schedule, loop: LoopRV) -> int:
+    """Iterations of a loop, 0 where the shape is symbolic."""
+    extent = schedule.get(loop).extent
+    return int(extent.value) if isinstance(extent, tvm.tirx.IntImm) else 0
 
 
 def trace_to_json(trace: Trace) -> str:

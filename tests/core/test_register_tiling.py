@@ -1,0 +1,95 @@
+"""Register tiling: every drawn schedule computes what NumPy does, and holds its tile in registers."""
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytest.importorskip("tvm")
+
+from tests.core import kernels
+from tunewright.core.tvm_adapter.canonical import canonical_workload, load_module
+from tunewright.core.tvm_adapter.kernel import build_kernel, replay
+from tunewright.core.tvm_adapter.register_tiling import (
+    are_reasonable,
+    draw_tiles,
+    register_tiling_sketches,
+)
+from tunewright.core.tvm_adapter.space import TaskSpace
+from tunewright.core.tvm_adapter.target import host_target
+from tunewright.core.types import TaskKey
+
+pytestmark = [pytest.mark.tvm, pytest.mark.slow]
+
+TARGET = host_target(2)
+CASES: dict[str, tuple[Callable[[], kernels.Kernel], int]] = {
+    "matmul": (kernels.matmul_relu, 1),
+    "matvec": (partial(kernels.matmul_relu, 1, 40, 32), 1),
+    "batch_matmul": (kernels.batch_matmul, 1),
+    "convolution": (kernels.conv2d_channels_last, 2),
+    "strided": (partial(kernels.conv2d_channels_last, stride=2, filters=16), 2),
+    "depthwise": (partial(kernels.conv2d_channels_last, channels=24, groups=24), 2),
+    "grouped": (partial(kernels.conv2d_channels_last, channels=6, groups=3), 2),
+    "pooling": (kernels.max_pool_channels_last, 2),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_drawn_schedules_are_right(name: str) -> None:
+    make, num_sketches = CASES[name]
+    kernel = make()
+    workload = canonical_workload(kernel.func, name=name)
+    assert len(register_tiling_sketches(load_module(workload.mod_json), vector_lanes=16)) == num_sketches
+    rng = np.random.default_rng(3)
+    inputs = [rng.standard_normal(spec.shape).astype(np.float32) for spec in workload.args]
+    (truth,) = kernel.truth(inputs[:-1])
+    space = TaskSpace(workload.mod_json, TARGET, TaskKey("t"))
+    programs = set()
+    for seed in range(6):
+        applied = space.sample(seed)
+        assert applied is not None
+        programs.add(applied.program_key)
+        scheduled = replay(workload.mod_json, applied.candidate.trace_json)
+        bound = build_kernel(scheduled, TARGET).bind(inputs)
+        bound.poison()
+        bound.run()
+        np.testing.assert_allclose(bound.outputs()[0], truth, rtol=1e-4, atol=1e-4)
+    assert len(programs) > 1
+
+
+def test_accumulators_and_vectors_are_what_was_decided() -> None:
+    workload = canonical_workload(kernels.matmul_relu(64, 64, 64).func, name="mm")
+    (sketch,) = register_tiling_sketches(load_module(workload.mod_json), vector_lanes=8)
+    tiles = list(draw_tiles(sketch, np.random.default_rng(1), vector_lanes=8).values())
+    assert [len(tile) for tile in tiles] == [3, 4, 2] and tiles[1][3] == 8
+    assert [np.prod(tile) for tile in tiles] == [64, 64, 64]
+
+
+def test_no_structure_for_what_is_no_contraction() -> None:
+    for kernel in (kernels.softmax(), kernels.two_outputs(), kernels.integer_scale()):
+        workload = canonical_workload(kernel.func, name="other")
+        assert register_tiling_sketches(load_module(workload.mod_json), vector_lanes=16) == []
+
+
+@given(rows=st.integers(1, 64), vectors=st.integers(1, 8), steps=st.integers(1, 16), lanes=st.integers(1, 16))
+def test_what_is_reasonable(rows: int, vectors: int, steps: int, lanes: int) -> None:
+    tiles = [[2, 2, rows], [1, 2, vectors, lanes], [5, steps]]
+    fits = rows * vectors <= 30 and steps <= 8 and rows * vectors * steps <= 512
+    extent = 2 * vectors * lanes
+    fullest = max(n for n in range(1, 17) if extent % n == 0)
+    assert are_reasonable(tiles, vector_lanes=16) == (fits and lanes >= 0.6 * fullest)
+
+
+def test_draws_are_the_same_again() -> None:
+    workload = canonical_workload(kernels.conv2d_channels_last().func, name="conv")
+    drawn = [
+        [
+            list(draw_tiles(sketch, np.random.default_rng(7), vector_lanes=16).values())
+            for sketch in register_tiling_sketches(load_module(workload.mod_json), vector_lanes=16)
+        ]
+        for _ in range(2)
+    ]
+    assert drawn[0] == drawn[1]

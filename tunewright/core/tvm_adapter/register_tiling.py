@@ -1,0 +1,239 @@
+"""Design space of contractions: a tile of the output held in registers while the reductions run.
+
+TVM's own rule (SSRSRS) leaves it to chance whether the accumulators of its innermost tile stay in registers.
+Here the last axis of the output is the vector, all axes lend factors to an unrolled tile of accumulators, and
+nothing stands between the reductions and that tile, as in the micro-kernels of BLIS (Van Zee and van de
+Geijn, TOMS 2015) and in direct convolutions (Georganas et al., SC 2018):
+
+    for the outer tiles, in parallel                  x0 ... v0
+        for the middle tiles                          v1 x1 ...
+            accumulators = 0
+            for the reductions                        r0 ...
+                for a few of their steps, unrolled    ri ...
+                    accumulators += ...               xi ... vi (unrolled) lanes (one vector)
+            what follows the contraction, on the tile
+
+One structure serves matrix products, convolutions whose channels come last (depthwise ones too), and pooling.
+How much is unrolled is limited, as LLVM's time grows faster than the code.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import tvm
+from tvm.s_tir.schedule import Instruction, LoopRV, SBlockRV, Schedule, Trace
+from tvm.tirx import IterVar
+
+from tunewright.core.tvm_adapter.traces import block_names, extent_of, new_schedule
+
+# Of the 32 vector registers of AVX-512 and NEON some hold operands; AVX2 has 16, which the search finds out.
+_MAX_ACCUMULATORS = 30
+_MAX_UNROLLED_STEPS = 8
+# Multiply-adds of one unrolled body: more take seconds to compile and run no faster.
+_MAX_BODY = 512
+_MAX_PAD_LANES = 64
+# Of the fullest vector that divides the axis: 8 of 12 lanes may be faster, as LLVM widens 12 to 16.
+_LEAST_FILLED = 0.6
+_MAX_DRAWS = 1000
+_REDUCTION_LEVELS, _SPATIAL_LEVELS, _VECTOR_LEVELS = 2, 3, 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Contraction:
+    """A schedule in which all injective blocks but paddings are inlined, and what is left."""
+
+    schedule: Schedule
+    anchor: str
+    paddings: tuple[str, ...]
+    epilogue: str | None
+
+
+def register_tiling_sketches(mod: tvm.IRModule, *, vector_lanes: int) -> list[Trace]:
+    """Sketches for a workload with one reduction block; none where the structure does not fit.
+
+    Where the input is padded there are two: the padded copy is made at once, or by each outer tile.
+
+    Args:
+        vector_lanes: elements of the output that one vector register holds.
+    """
+    contraction = _inlined(mod)
+    if contraction is None:
+        return []
+    sketches = []
+    for pads_early in (True, False) if contraction.paddings else (True,):
+        schedule = contraction.schedule.copy()
+        try:
+            if not _tile(schedule, contraction, vector_lanes, pads_early=pads_early):
+                return []
+        except RuntimeError:  # ScheduleError: the epilogue, or the padding, is of another form
+            continue
+        sketches.append(schedule.trace.simplified(True))
+    return sketches
+
+
+def draw_tiles(sketch: Trace, rng: np.random.Generator, *, vector_lanes: int) -> dict[Instruction, list[int]]:
+    """Random tiles for one of these sketches, none of them unreasonable; its own where none was found."""
+    # In the order of the instructions: TVM's map has none.
+    decisions = sketch.decisions
+    taken = {inst: [int(n) for n in decisions[inst]] for inst in sketch.insts if inst in decisions}
+    for _ in range(_MAX_DRAWS):
+        drawn = {inst: _random_tile(factors, rng, vector_lanes) for inst, factors in taken.items()}
+        if are_reasonable(drawn.values(), vector_lanes=vector_lanes):
+            return drawn
+    return taken
+
+
+def are_reasonable(tiles: Iterable[Sequence[int]], *, vector_lanes: int) -> bool:
+    """Whether tiles leave the accumulators in registers, the code short, and the vectors nearly full.
+
+    Args:
+        tiles: the factors of a schedule's tiles, outermost first: two of a reduction, three of a spatial
+            axis, four of the vector axis.
+    """
+    accumulators = steps = 1
+    for factors in tiles:
+        if len(factors) == _REDUCTION_LEVELS:
+            steps *= factors[1]
+            if factors[1] > _MAX_UNROLLED_STEPS:
+                return False
+        else:
+            accumulators *= factors[2]
+        if len(factors) == _VECTOR_LEVELS and factors[3] not in _good_lanes(math.prod(factors), vector_lanes):
+            return False
+    return accumulators <= _MAX_ACCUMULATORS and accumulators * steps <= _MAX_BODY
+
+
+def _random_tile(factors: Sequence[int], rng: np.random.Generator, vector_lanes: int) -> list[int]:
+    """Every prime factor of the extent at a random level, but for the lanes."""
+    rest = math.prod(factors)
+    lanes = []
+    if len(factors) == _VECTOR_LEVELS:
+        lanes = [int(rng.choice(_good_lanes(rest, vector_lanes)))]
+        rest //= lanes[0]
+    tile = [1] * (len(factors) - len(lanes))
+    prime = 2
+    while rest > 1:
+        while rest % prime == 0:
+            tile[rng.integers(len(tile))] *= prime
+            rest //= prime
+        prime += 1
+    return tile + lanes
+
+
+def _good_lanes(extent: int, vector_lanes: int) -> list[int]:
+    """The fullest vector that divides the axis, and those nearly as full."""
+    fitting = [lanes for lanes in range(1, vector_lanes + 1) if extent % lanes == 0]
+    return [lanes for lanes in fitting if lanes >= _LEAST_FILLED * fitting[-1]]
+
+
+def _inlined(mod: tvm.IRModule) -> _Contraction | None:
+    """All that can be inlined is; None unless a reduction, what it pads and one block behind it are left."""
+    schedule = new_schedule(mod, seed=1)
+    for name in block_names(schedule):
+        attempt = schedule.copy()
+        block = attempt.get_sblock(name, func_name="main")
+        if _is_reduction(attempt, block) or _is_padding(attempt, block):
+            continue
+        try:
+            attempt.compute_inline(block)
+        except RuntimeError:  # ScheduleError: it writes an output, or is read in a way that forbids it
+            continue
+        schedule = attempt
+    names = block_names(schedule)
+    reductions = [
+        name for name in names if _is_reduction(schedule, schedule.get_sblock(name, func_name="main"))
+    ]
+    if len(reductions) != 1:
+        return None
+    position = names.index(reductions[0])
+    paddings, epilogues = names[:position], names[position + 1 :]
+    if len(epilogues) > 1 or len(paddings) > 1:
+        return None
+    return _Contraction(schedule, reductions[0], tuple(paddings), epilogues[0] if epilogues else None)
+
+
+def _tile(schedule: Schedule, contraction: _Contraction, vector_lanes: int, *, pads_early: bool) -> bool:
+    """Apply the structure; False where the block has no axis for vectors."""
+    anchor = schedule.get_sblock(contraction.anchor, func_name="main")
+    loops = schedule.get_loops(anchor)
+    kinds = [int(axis.iter_type) for axis in schedule.get(anchor).iter_vars]
+    if len(loops) != len(kinds):
+        return False
+    spatial = [
+        loop
+        for loop, kind in zip(loops, kinds, strict=True)
+        if kind == IterVar.DataPar and extent_of(schedule, loop) > 1
+    ]
+    reduced = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == IterVar.CommReduce]
+    if not spatial or not reduced or len(loops) != len(reduced) + sum(k == IterVar.DataPar for k in kinds):
+        return False
+    *rows, last = spatial
+    outer: list[LoopRV] = []
+    middle: list[LoopRV] = []
+    inner: list[LoopRV] = []
+    for loop in rows:
+        factors = schedule.sample_perfect_tile(
+            loop, n=_SPATIAL_LEVELS, max_innermost_factor=_MAX_ACCUMULATORS
+        )
+        x0, x1, xi = schedule.split(loop, factors)
+        outer, middle, inner = [*outer, x0], [*middle, x1], [*inner, xi]
+    vector_factors = schedule.sample_perfect_tile(last, n=_VECTOR_LEVELS, max_innermost_factor=vector_lanes)
+    v0, v1, vi, lanes = schedule.split(last, vector_factors)
+    steps = [
+        schedule.split(
+            loop,
+            schedule.sample_perfect_tile(loop, n=_REDUCTION_LEVELS, max_innermost_factor=_MAX_UNROLLED_STEPS),
+        )
+        for loop in reduced
+    ]
+    outer_steps, inner_steps = [pair[0] for pair in steps], [pair[1] for pair in steps]
+    tile = [*inner, vi]
+    middle = [v1, *middle]
+    schedule.reorder(*outer, v0, *middle, *outer_steps, *inner_steps, *tile, lanes)
+    chunks = schedule.fuse(*outer, v0)
+    schedule.parallel(chunks)
+    if contraction.epilogue is not None:
+        epilogue = schedule.get_sblock(contraction.epilogue, func_name="main")
+        schedule.reverse_compute_at(epilogue, middle[-1], preserve_unit_loops=True)
+        own = schedule.get_loops(epilogue)[-len(spatial) :]
+        rest, vector = schedule.split(own[-1], [None, vector_factors[3]])
+        _unroll_and_vectorize(schedule, [*own[:-1], rest], vector)
+    for name in contraction.paddings:
+        _pad(schedule, schedule.get_sblock(name, func_name="main"), None if pads_early else chunks)
+    _unroll_and_vectorize(schedule, [*inner_steps, *tile], lanes)
+    start = schedule.decompose_reduction(anchor, outer_steps[0])
+    *own, vector = schedule.get_loops(start)[-len(tile) - 1 :]
+    _unroll_and_vectorize(schedule, own, vector)
+    return True
+
+
+def _pad(schedule: Schedule, padding: SBlockRV, chunks: LoopRV | None) -> None:
+    """Copy the padded input in parallel, or inside the outer tile that reads it; channels as vectors."""
+    if chunks is not None:
+        schedule.compute_at(padding, chunks, preserve_unit_loops=True)
+        *_, last = schedule.get_loops(padding)
+    else:
+        *rows, last = schedule.get_loops(padding)
+        schedule.parallel(schedule.fuse(*rows[:-1]) if len(rows) > 2 else rows[0])
+    extent = extent_of(schedule, last)
+    lanes = max(n for n in range(1, _MAX_PAD_LANES + 1) if extent % n == 0)
+    if lanes > 1:
+        _, vector = schedule.split(last, [None, lanes])
+        schedule.vectorize(vector)
+
+
+def _unroll_and_vectorize(schedule: Schedule, loops: Sequence[LoopRV], vector: LoopRV) -> None:
+    for loop in loops:
+        schedule.unroll(loop)
+    schedule.vectorize(vector)
+
+
+def _is_reduction(schedule: Schedule, block: SBlockRV) -> bool:
+    return any(int(axis.iter_type) == IterVar.CommReduce for axis in schedule.get(block).iter_vars)
+
+
+def _is_padding(schedule: Schedule, block: SBlockRV) -> bool:
+    """A branch for each element would be taken again for each use."""
+    return "if_then_else" in str(schedule.get(block).body)
