@@ -4,6 +4,7 @@
 every line on standard input is a number of calls to time.
 """
 
+import importlib
 import json
 import os
 import sys
@@ -28,9 +29,8 @@ def main(job_file: Path) -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print must not mix with answers
     feeds = _feeds(job["inputs"], job["input_names"])
-    path = Path(job["path"])
     started = perf_counter()
-    run = _bundle_runner(path) if path.is_dir() else _onnx_runner(path, job["num_threads"])
+    run = _make_runner(Path(job["path"]), job["runner"], job["num_threads"])
     setup_secs = perf_counter() - started
     np.savez(job["outputs"], *(output for feed in feeds for output in run(feed)))
     timed = feeds[0]
@@ -54,6 +54,14 @@ def _time(run: Runner, feed: Feed, num_calls: int) -> float:
     for _ in range(num_calls):
         run(feed)
     return (perf_counter() - started) / num_calls
+
+
+def _make_runner(path: Path, named: str, num_threads: int) -> Runner:
+    if named:
+        module, _, function = named.partition(":")
+        make: Callable[[Path, int], Runner] = getattr(importlib.import_module(module), function)
+        return make(path, num_threads)
+    return _bundle_runner(path) if path.is_dir() else _onnx_runner(path, num_threads)
 
 
 def _bundle_runner(folder: Path) -> Runner:

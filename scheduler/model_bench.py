@@ -41,10 +41,15 @@ _NUM_RESAMPLES = 2000
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """A compiled model's directory, or an ONNX file that ONNX Runtime runs."""
+    """A compiled model's directory, or an ONNX file that ONNX Runtime runs.
+
+    `runner`: for anything else, "module:function"; it is called as `function(path, num_threads)` in the
+    contestant's own process, and returns what `bench_child` calls a Runner.
+    """
 
     label: str
     path: Path
+    runner: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +126,19 @@ class ContestantProblem(TunewrightError):
     """A contestant cannot be loaded, crashed or hangs; the others go on."""
 
 
-def bench_models(contestants: Sequence[Contestant], options: BenchOptions) -> BenchReport:
+def bench_models(
+    contestants: Sequence[Contestant],
+    options: BenchOptions,
+    *,
+    inputs: Sequence[tuple[str, TensorSpec]] | None = None,
+) -> BenchReport:
     """Time the contestants against each other on the same random inputs, and compare their outputs.
 
+    Args:
+        inputs: names, shapes and dtypes, in order; None: a compiled model among the contestants tells them.
+
     Raises:
-        ConfigError: there is no compiled model among them to tell the inputs, or too few CPUs.
+        ConfigError: nothing tells the inputs, or there are too few CPUs.
     """
     available = options.cpus or tuple(sorted(os.sched_getaffinity(0)))
     cpus = available[: options.num_threads]
@@ -135,7 +148,7 @@ def bench_models(contestants: Sequence[Contestant], options: BenchOptions) -> Be
         )
     rng = np.random.default_rng(options.seed)
     with tempfile.TemporaryDirectory(prefix="tunewright-bench-") as scratch, contextlib.ExitStack() as stack:
-        job = _write_inputs(contestants, Path(scratch), rng)
+        job = _write_inputs(inputs or _inputs_of(contestants), Path(scratch), rng)
         job |= {"cpus": cpus, "num_threads": options.num_threads}
         entrants = [_Entrant(c, Path(scratch) / str(i), job) for i, c in enumerate(contestants)]
         for entrant in entrants:
@@ -162,14 +175,13 @@ class _Entrant:
         folder.mkdir()
         self.contestant = contestant
         self.problem = ""
-        self.is_onnx = not contestant.path.is_dir()
+        self.is_onnx = not contestant.runner and not contestant.path.is_dir()
         self._turn_secs: list[float] = []
         self._setup_secs = 0.0
         self._outputs = folder / "outputs.npz"
         job_file = folder / "job.json"
-        job_file.write_text(
-            json.dumps({**job, "path": str(contestant.path), "outputs": str(self._outputs)}), encoding="utf-8"
-        )
+        own = {"path": str(contestant.path), "runner": contestant.runner, "outputs": str(self._outputs)}
+        job_file.write_text(json.dumps({**job, **own}), encoding="utf-8")
         self._noise = folder / "noise.txt"
         with self._noise.open("wb") as noise:
             self._process = subprocess.Popen(
@@ -284,13 +296,16 @@ def make_input(spec: TensorSpec, rng: np.random.Generator) -> Array:
     return rng.integers(0, 2, spec.shape).astype(dtype)
 
 
-def _write_inputs(
-    contestants: Sequence[Contestant], folder: Path, rng: np.random.Generator
-) -> dict[str, Any]:
-    bundle = next((c.path for c in contestants if c.path.is_dir()), None)
+def _inputs_of(contestants: Sequence[Contestant]) -> Sequence[tuple[str, TensorSpec]]:
+    bundle = next((c.path for c in contestants if not c.runner and c.path.is_dir()), None)
     if bundle is None:
         raise ConfigError("a benchmark needs a compiled model: make one with tunewright compile MODEL -o DIR")
-    inputs = read_manifest(bundle).inputs
+    return read_manifest(bundle).inputs
+
+
+def _write_inputs(
+    inputs: Sequence[tuple[str, TensorSpec]], folder: Path, rng: np.random.Generator
+) -> dict[str, Any]:
     path = folder / "inputs.npz"
     np.savez(path, *(make_input(spec, rng) for _ in range(NUM_INPUT_SETS) for _, spec in inputs))
     return {"inputs": str(path), "input_names": [name for name, _ in inputs]}

@@ -21,6 +21,8 @@ Shapes = Mapping[str, tuple[int, ...]]
 # Protobuf refuses messages of 2 GiB; above this, weights travel in a file of their own.
 _MAX_INLINE_BYTES = 1 << 30
 _MIN_IR_VERSION = 8
+# It puts a three-dimensional product between two reshapes, which keep what follows it out of its kernel.
+_DISABLED_OPTIMIZERS = ["MatMulAddFusion"]
 
 
 def load_onnx(path: Path) -> onnx.ModelProto:
@@ -129,7 +131,12 @@ def optimise(model: onnx.ModelProto, scratch: Path) -> onnx.ModelProto | str:
     else:
         source = model.SerializeToString()
     try:
-        ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        ort.InferenceSession(
+            source,
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=_DISABLED_OPTIMIZERS,
+        )
     except Exception as exc:  # ONNX Runtime's exceptions share no base class but this
         logger.info("ONNX Runtime cannot load the model: %s", exc)
         return str(exc).strip().splitlines()[0]

@@ -14,6 +14,7 @@ from onnx import numpy_helper
 
 # Position among BatchNormalization's inputs -> the range of its values: activations keep their size.
 _BATCH_NORM_RANGES = {1: (0.5, 0.8), 2: (-0.1, 0.1), 3: (-0.1, 0.1), 4: (0.5, 1.5)}
+_DENSE = ("Gemm", "MatMul")
 
 
 def light_model(name: str) -> Path:
@@ -27,6 +28,10 @@ def randomise_weights(source: Path, target: Path, *, seed: int) -> None:
     rng = np.random.default_rng(seed)
     arrays = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
     roles = {name: (node, i) for node in model.graph.node for i, name in enumerate(node.input)}
+    for node in model.graph.node:
+        if node.op_type == "Unsqueeze":  # what it shapes is for the operator behind it
+            roles[node.input[0]] = roles[node.output[0]]
+    last_dense = [node for node in model.graph.node if node.op_type in _DENSE][-1:]
     nodes, weights = [], []
     for node in model.graph.node:
         if node.op_type != "ConstantOfShape":
@@ -34,7 +39,9 @@ def randomise_weights(source: Path, target: Path, *, seed: int) -> None:
             continue
         (name,) = node.output
         shape = tuple(int(extent) for extent in arrays[node.input[0]])
-        weights.append(numpy_helper.from_array(_weight(shape, *roles[name], rng), name))
+        user, position = roles[name]
+        weight = _weight(shape, user, position, rng, is_last=user in last_dense)
+        weights.append(numpy_helper.from_array(weight, name))
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     model.graph.initializer.extend(weights)
@@ -43,15 +50,16 @@ def randomise_weights(source: Path, target: Path, *, seed: int) -> None:
 
 
 def _weight(
-    shape: tuple[int, ...], user: onnx.NodeProto, position: int, rng: np.random.Generator
+    shape: tuple[int, ...], user: onnx.NodeProto, position: int, rng: np.random.Generator, *, is_last: bool
 ) -> npt.NDArray[np.float32]:
     if user.op_type == "BatchNormalization":
         return rng.uniform(*_BATCH_NORM_RANGES[position], shape).astype(np.float32)
+    if user.op_type == "Mul":  # the scale of the batch norm before it, written out
+        return rng.uniform(1.2, 1.8, shape).astype(np.float32)
     if len(shape) < 2:
         return rng.uniform(-0.1, 0.1, shape).astype(np.float32)
-    is_dense = user.op_type in ("Gemm", "MatMul")
-    scale = 0.1 if is_dense else np.sqrt(2.0)  # the last layers feed a softmax
-    fan_in = shape[1] if is_dense else np.prod(shape[1:])
+    scale = 0.1 if is_last else np.sqrt(2.0)  # the last layer feeds a softmax
+    fan_in = shape[1] if user.op_type in _DENSE else np.prod(shape[1:])
     return (rng.standard_normal(shape) * scale / np.sqrt(fan_in)).astype(np.float32)
 
 

@@ -26,9 +26,10 @@ pytestmark = [pytest.mark.tvm, pytest.mark.slow]
 
 TARGET = host_target(2)
 CASES: dict[str, tuple[Callable[[], kernels.Kernel], int]] = {
-    "matmul": (kernels.matmul_relu, 1),
-    "matvec": (partial(kernels.matmul_relu, 1, 40, 32), 1),
-    "batch_matmul": (kernels.batch_matmul, 1),
+    "matmul": (partial(kernels.matmul_relu, 48, 48, 32), 1),
+    "matvec": (partial(kernels.matmul_relu, 1, 48, 32), 1),
+    "padded_weight": (partial(kernels.matmul_relu, 12, 40, 32), 1),
+    "batch_matmul": (kernels.batch_matmul, 2),
     "convolution": (kernels.conv2d_channels_last, 2),
     "strided": (partial(kernels.conv2d_channels_last, stride=2, filters=16), 2),
     "depthwise": (partial(kernels.conv2d_channels_last, channels=24, groups=24), 2),

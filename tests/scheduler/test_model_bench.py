@@ -30,22 +30,28 @@ def test_contestants_are_timed_and_compared_and_a_broken_one_drops_out(tmp_path:
     model = import_model(path, target=host_target(num_threads=1))
     compile_model(model, folder, log=None, replay=replay, options=options)
     (tmp_path / "broken.onnx").write_bytes(b"broken")
+    (tmp_path / "number").write_text("7")
     contestants = [
         Contestant("ours", folder),
         Contestant("onnxruntime", path),
         Contestant("broken", tmp_path / "broken.onnx"),
         Contestant("other weights", other),
+        Contestant("constant", tmp_path / "number", runner="tests.scheduler.runners:make_constant"),
+        Contestant("unknown", tmp_path / "number", runner="tests.scheduler.runners:make_nothing"),
     ]
     report = bench_models(contestants, BenchOptions(num_threads=1, num_rounds=3, min_turn_secs=0.001))
-    ours, ort, broken, changed = report.results
+    ours, ort, broken, changed, constant, unknown = report.results
     assert report.reference == "onnxruntime"
     assert len(ours.turn_secs) == len(ort.turn_secs) == 3
     assert ours.agrees and ours.max_rel_error is not None and ours.max_rel_error < 1e-4
     assert changed.agrees is False
+    assert len(constant.turn_secs) == 3 and constant.agrees is False
+    assert "make_nothing" in unknown.problem and not unknown.turn_secs
     assert "broken.onnx" in broken.problem and broken.median_secs is None
     assert [(s.label, s.against) for s in report.speedups] == [
         ("ours", "onnxruntime"),
         ("ours", "other weights"),
+        ("ours", "constant"),
     ]
     speedup = report.speedups[0]
     assert 0 < speedup.low <= speedup.ratio <= speedup.high

@@ -1,9 +1,9 @@
 """Layouts of a whole model: channels last, and no copies for what is only another view.
 
 Vectors of channels divide evenly where images of 7, 27 or 56 columns do not; a pixel's channels lie side by
-side for convolutions, depthwise ones, pooling and normalisation alike; and a 1 x 1 convolution is a plain
-matrix product. `ConvertLayout` propagates the layout through what lies between two convolutions, so that
-transposes are left only where a model's own operators need the other order.
+side for convolutions, depthwise ones, pooling and normalisation alike; and a 1 x 1 convolution becomes a
+plain matrix product. `ConvertLayout` propagates the layout through what lies between two convolutions, so
+that transposes are left only where a model's own operators need the other order.
 """
 
 from typing import Any
@@ -15,30 +15,35 @@ from tvm.relax.expr_functor import PyExprMutator, mutator
 
 def with_channels_last(mod: tvm.IRModule) -> tvm.IRModule:
     """The model with its two-dimensional convolutions, and what is between them, in NHWC."""
-    converted = relax.transform.ConvertLayout({"relax.nn.conv2d": ["NHWC", "HWIO"]})(mod)
-    return _with_views(converted)
-
-
-def _with_views(mod: tvm.IRModule) -> tvm.IRModule:
-    """Transposes that move only axes of extent 1 become reshapes, which cost nothing."""
-    rewriter = _Views(mod)
+    mod = relax.transform.ConvertLayout({"relax.nn.conv2d": ["NHWC", "HWIO"]})(mod)
+    rewriter = _Simpler(mod)
     for var, func in list(mod.functions.items()):
         if isinstance(func, relax.Function):
             rewriter.builder_.update_func(var, rewriter.visit_expr(func))
     return rewriter.builder_.get()
 
 
+_CONVOLUTION = tvm.ir.Op.get("relax.nn.conv2d")
 _RESHAPE = tvm.ir.Op.get("relax.reshape")
 _TRANSPOSE = tvm.ir.Op.get("relax.permute_dims")
 
 
 @mutator
-class _Views(PyExprMutator):  # type: ignore[misc]  # TVM has no types
+class _Simpler(PyExprMutator):  # type: ignore[misc]  # TVM has no types
     def visit_call_(self, call: relax.Call) -> Any:
         call = self.visit_expr_post_order(call)
         if call.op == _RESHAPE:
             return relax.op.reshape(self._unreshaped(call.args[0]), call.args[1])
-        source = call.args[0].ty if call.op == _TRANSPOSE else None
+        if call.op == _TRANSPOSE:
+            return self._transposed(call)
+        if call.op == _CONVOLUTION and _is_matrix_product(call):
+            data, weight = call.args
+            return relax.op.matmul(data, relax.op.reshape(weight, weight.ty.shape.values[2:]))
+        return call
+
+    def _transposed(self, call: relax.Call) -> relax.Call:
+        """A transpose that moves only axes of extent 1 becomes a reshape, which costs nothing."""
+        source = call.args[0].ty
         if not isinstance(source, relax.TensorType) or not isinstance(source.shape, relax.ShapeExpr):
             return call
         extents = list(source.shape.values)
@@ -52,6 +57,19 @@ class _Views(PyExprMutator):  # type: ignore[misc]  # TVM has no types
         """Of a reshaped value the value: TVM takes one reshape for a view, but not two."""
         origin = self.lookup_binding(value) if isinstance(value, relax.Var) else None
         return origin.args[0] if isinstance(origin, relax.Call) and origin.op == _RESHAPE else value
+
+
+def _is_matrix_product(convolution: relax.Call) -> bool:
+    """Whether a convolution in NHWC looks at one pixel at a time, and at all of them."""
+    attrs = convolution.attrs
+    return (
+        (attrs.data_layout, attrs.kernel_layout, attrs.out_layout) == ("NHWC", "HWIO", "NHWC")
+        and all(_is_one(extent) for extent in convolution.args[1].ty.shape.values[:2])
+        and int(attrs.groups) == 1
+        and all(int(stride) == 1 for stride in attrs.strides)
+        and not any(int(padding) for padding in attrs.padding)
+        and convolution.ty.dtype == convolution.args[0].ty.dtype
+    )
 
 
 def _is_one(extent: Any) -> bool:

@@ -19,14 +19,14 @@ How much is unrolled is limited, as LLVM's time grows faster than the code.
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import tvm
 from tvm.s_tir.schedule import Instruction, LoopRV, SBlockRV, Schedule, Trace
 from tvm.tirx import IterVar
 
-from tunewright.core.tvm_adapter.traces import block_names, extent_of, new_schedule
+from tunewright.core.tvm_adapter.contraction import Contraction, find_contraction
+from tunewright.core.tvm_adapter.traces import extent_of
 
 # Of the 32 vector registers of AVX-512 and NEON some hold operands; AVX2 has 16, which the search finds out.
 _MAX_ACCUMULATORS = 30
@@ -36,18 +36,10 @@ _MAX_BODY = 512
 _MAX_PAD_LANES = 64
 # Of the fullest vector that divides the axis: 8 of 12 lanes may be faster, as LLVM widens 12 to 16.
 _LEAST_FILLED = 0.6
+# Shorter vectors of an epilogue are left to LLVM, which masks them.
+_LEAST_LANES = 4
 _MAX_DRAWS = 1000
 _REDUCTION_LEVELS, _SPATIAL_LEVELS, _VECTOR_LEVELS = 2, 3, 4
-
-
-@dataclass(frozen=True, slots=True)
-class _Contraction:
-    """A schedule in which all injective blocks but paddings are inlined, and what is left."""
-
-    schedule: Schedule
-    anchor: str
-    paddings: tuple[str, ...]
-    epilogue: str | None
 
 
 def register_tiling_sketches(mod: tvm.IRModule, *, vector_lanes: int) -> list[Trace]:
@@ -58,11 +50,11 @@ def register_tiling_sketches(mod: tvm.IRModule, *, vector_lanes: int) -> list[Tr
     Args:
         vector_lanes: elements of the output that one vector register holds.
     """
-    contraction = _inlined(mod)
+    contraction = find_contraction(mod, vector_lanes=vector_lanes)
     if contraction is None:
         return []
     sketches = []
-    for pads_early in (True, False) if contraction.paddings else (True,):
+    for pads_early in _pads_early(contraction):
         schedule = contraction.schedule.copy()
         try:
             if not _tile(schedule, contraction, vector_lanes, pads_early=pads_early):
@@ -128,33 +120,14 @@ def _good_lanes(extent: int, vector_lanes: int) -> list[int]:
     return [lanes for lanes in fitting if lanes >= _LEAST_FILLED * fitting[-1]]
 
 
-def _inlined(mod: tvm.IRModule) -> _Contraction | None:
-    """All that can be inlined is; None unless a reduction, what it pads and one block behind it are left."""
-    schedule = new_schedule(mod, seed=1)
-    for name in block_names(schedule):
-        attempt = schedule.copy()
-        block = attempt.get_sblock(name, func_name="main")
-        if _is_reduction(attempt, block) or _is_padding(attempt, block):
-            continue
-        try:
-            attempt.compute_inline(block)
-        except RuntimeError:  # ScheduleError: it writes an output, or is read in a way that forbids it
-            continue
-        schedule = attempt
-    names = block_names(schedule)
-    reductions = [
-        name for name in names if _is_reduction(schedule, schedule.get_sblock(name, func_name="main"))
-    ]
-    if len(reductions) != 1:
-        return None
-    position = names.index(reductions[0])
-    paddings, epilogues = names[:position], names[position + 1 :]
-    if len(epilogues) > 1 or len(paddings) > 1:
-        return None
-    return _Contraction(schedule, reductions[0], tuple(paddings), epilogues[0] if epilogues else None)
+def _pads_early(contraction: Contraction) -> tuple[bool, ...]:
+    """When inputs may be padded: what packs weights has to come first of all."""
+    if not contraction.paddings:
+        return (True,)
+    return (False,) if contraction.pads_weights else (True, False)
 
 
-def _tile(schedule: Schedule, contraction: _Contraction, vector_lanes: int, *, pads_early: bool) -> bool:
+def _tile(schedule: Schedule, contraction: Contraction, vector_lanes: int, *, pads_early: bool) -> bool:
     """Apply the structure; False where the block has no axis for vectors."""
     anchor = schedule.get_sblock(contraction.anchor, func_name="main")
     loops = schedule.get_loops(anchor)
@@ -197,9 +170,12 @@ def _tile(schedule: Schedule, contraction: _Contraction, vector_lanes: int, *, p
     if contraction.epilogue is not None:
         epilogue = schedule.get_sblock(contraction.epilogue, func_name="main")
         schedule.reverse_compute_at(epilogue, middle[-1], preserve_unit_loops=True)
-        own = schedule.get_loops(epilogue)[-len(spatial) :]
-        rest, vector = schedule.split(own[-1], [None, vector_factors[3]])
-        _unroll_and_vectorize(schedule, [*own[:-1], rest], vector)
+        *own, last_own = schedule.get_loops(epilogue)[-len(spatial) :]
+        # No vector may straddle the end of an axis that was padded: TVM would take it apart.
+        whole = math.gcd(contraction.vector_extent, vector_lanes) if contraction.pads_vectors else None
+        if whole is None or whole >= _LEAST_LANES:
+            rest, vector = schedule.split(last_own, [None, whole or vector_factors[3]])
+            _unroll_and_vectorize(schedule, [*own, rest], vector)
     for name in contraction.paddings:
         _pad(schedule, schedule.get_sblock(name, func_name="main"), None if pads_early else chunks)
     _unroll_and_vectorize(schedule, [*inner_steps, *tile], lanes)
@@ -228,12 +204,3 @@ def _unroll_and_vectorize(schedule: Schedule, loops: Sequence[LoopRV], vector: L
     for loop in loops:
         schedule.unroll(loop)
     schedule.vectorize(vector)
-
-
-def _is_reduction(schedule: Schedule, block: SBlockRV) -> bool:
-    return any(int(axis.iter_type) == IterVar.CommReduce for axis in schedule.get(block).iter_vars)
-
-
-def _is_padding(schedule: Schedule, block: SBlockRV) -> bool:
-    """A branch for each element would be taken again for each use."""
-    return "if_then_else" in str(schedule.get(block).body)
