@@ -28,8 +28,8 @@ from tvm.relax.frontend.onnx import from_onnx
 from tvm.tirx import PrimFunc
 
 from tunewright.core.errors import TunewrightError
+from tunewright.core.tvm_adapter import graph_rewrites
 from tunewright.core.tvm_adapter.canonical import load_module
-from tunewright.core.tvm_adapter.graph_layout import with_channels_last
 from tunewright.core.tvm_adapter.target import tvm_target
 from tunewright.core.types import TargetSpec, TensorSpec
 
@@ -113,7 +113,7 @@ def import_onnx(model: onnx.ModelProto, target: TargetSpec) -> Graph:
     converted = mod[MAIN_FUNCTION]
     try:
         with tvm_target(target), _quiet():
-            lowered = lower(with_channels_last(simplify(mod)))
+            lowered = lower(graph_rewrites.rewrite(simplify(mod)))
             mod = _with_useful_layout_attrs(fuse(_rename(lowered, PACK_FUNCTION, PREPARE_FUNCTION)))
     except RuntimeError as exc:  # TVM's InternalError
         raise GraphImportError(_dynamic(converted) or f"TVM cannot lower it: {_last_line(exc)}") from exc
@@ -284,7 +284,8 @@ def _static_shape(ty: relax.TensorType) -> tuple[int, ...] | None:
 
 def _label(function: str) -> str:
     """fused_conv2d1_add1_relu11 -> conv2d_add_relu"""
-    return re.sub(r"(?<=[a-z])\d+(?=_|$)", "", function.removeprefix("fused_"))
+    label = re.sub(r"(?<=[a-z])\d+(?=_|$)", "", function.removeprefix("fused_"))
+    return label.replace(graph_rewrites.GELU_LABEL, "gelu")
 
 
 def _last_line(exc: BaseException) -> str:

@@ -1,11 +1,14 @@
-"""Layouts of a whole model: channels last, and no copies for what is only another view.
+"""A whole model in operators and layouts that make fast kernels.
 
 Vectors of channels divide evenly where images of 7, 27 or 56 columns do not; a pixel's channels lie side by
 side for convolutions, depthwise ones, pooling and normalisation alike; and a 1 x 1 convolution becomes a
 plain matrix product. `ConvertLayout` propagates the layout through what lies between two convolutions, so
 that transposes are left only where a model's own operators need the other order.
+What only changes a view is no copy, and what TVM would compute by a call of the C library for each element is
+taken apart, so that it becomes polynomials in vectors.
 """
 
+import math
 from typing import Any
 
 import tvm
@@ -13,8 +16,8 @@ from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 
-def with_channels_last(mod: tvm.IRModule) -> tvm.IRModule:
-    """The model with its two-dimensional convolutions, and what is between them, in NHWC."""
+def rewrite(mod: tvm.IRModule) -> tvm.IRModule:
+    """The model with its two-dimensional convolutions, and what is between them, in NHWC, and simplified."""
     mod = relax.transform.ConvertLayout({"relax.nn.conv2d": ["NHWC", "HWIO"]})(mod)
     rewriter = _Simpler(mod)
     for var, func in list(mod.functions.items()):
@@ -23,7 +26,10 @@ def with_channels_last(mod: tvm.IRModule) -> tvm.IRModule:
     return rewriter.builder_.get()
 
 
+# What a GELU is called after it has been taken apart and fused.
+GELU_LABEL = "multiply_multiply_fast_erf_multiply_add"
 _CONVOLUTION = tvm.ir.Op.get("relax.nn.conv2d")
+_GELU = tvm.ir.Op.get("relax.nn.gelu")
 _RESHAPE = tvm.ir.Op.get("relax.reshape")
 _TRANSPOSE = tvm.ir.Op.get("relax.permute_dims")
 
@@ -39,7 +45,16 @@ class _Simpler(PyExprMutator):  # type: ignore[misc]  # TVM has no types
         if call.op == _CONVOLUTION and _is_matrix_product(call):
             data, weight = call.args
             return relax.op.matmul(data, relax.op.reshape(weight, weight.ty.shape.values[2:]))
+        if call.op == _GELU:
+            return self._gelu(call.args[0])
         return call
+
+    def _gelu(self, value: relax.Expr) -> relax.Expr:
+        """x / 2 (1 + erf(x / sqrt(2))) = h + h erf(x / sqrt(2)), with h = x / 2"""
+        emit, dtype = self.builder_.emit, value.ty.dtype
+        half = emit(relax.op.multiply(value, relax.const(0.5, dtype)))
+        error = emit(relax.op.erf(emit(relax.op.multiply(value, relax.const(math.sqrt(0.5), dtype)))))
+        return relax.op.add(half, emit(relax.op.multiply(half, error)))
 
     def _transposed(self, call: relax.Call) -> relax.Call:
         """A transpose that moves only axes of extent 1 becomes a reshape, which costs nothing."""
