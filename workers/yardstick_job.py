@@ -3,7 +3,7 @@
 from tvm import te
 
 from tunewright.core.tvm_adapter.canonical import canonical_workload
-from tunewright.core.tvm_adapter.default_schedule import default_trace
+from tunewright.core.tvm_adapter.default_schedule import simple_trace
 from tunewright.core.tvm_adapter.kernel import replay
 from tunewright.core.types import TargetSpec, TuningTask, Workload
 from tunewright.workers.candidate_job import HeldKernel, time_build
@@ -24,6 +24,6 @@ def yardstick_workload() -> Workload:
 def build_yardstick(target: TargetSpec, input_seed: int) -> HeldKernel:
     """Build it for a target's CPU and threads."""
     workload = yardstick_workload()
-    trace_json = default_trace(workload.mod_json, target)
+    trace_json = simple_trace(workload.mod_json, target)
     payload = {"task": task_to_dict(TuningTask(workload, target)), "input_seed": input_seed}
     return time_build(payload, lambda: replay(workload.mod_json, trace_json))

@@ -1,0 +1,97 @@
+"""Design space of row-wise computations: softmax, layer norm, and what else reduces the last axis.
+
+Every row is done with before the next one, so that it stays in the first cache between the passes over it. A
+reduction runs in as many partial sums as a vector has lanes (`rfactor`), which are reduced at the row's end:
+LLVM may not reorder floating-point sums by itself, and computes them one by one.
+"""
+
+import tvm
+from tvm.s_tir.schedule import LoopRV, SBlockRV, Schedule, Trace
+from tvm.tirx import IterVar
+
+from tunewright.core.tvm_adapter.contraction import is_reduction
+from tunewright.core.tvm_adapter.traces import block_names, extent_of, new_schedule
+
+_LEAST_LANES = 4
+
+
+def row_tiling_sketches(mod: tvm.IRModule, *, vector_lanes: int) -> list[Trace]:
+    """One sketch without choices where all reductions are of the last axis of equal rows; else none."""
+    schedule = _inlined(new_schedule(mod, seed=1))
+    try:
+        return [schedule.trace.simplified(True)] if _tile(schedule, vector_lanes) else []
+    except RuntimeError:  # ScheduleError: not row by row
+        return []
+
+
+def _inlined(schedule: Schedule) -> Schedule:
+    """What only one block reads is computed there; what several read would be computed several times."""
+    for name in block_names(schedule):
+        attempt = schedule.copy()
+        block = attempt.get_sblock(name, func_name="main")
+        if is_reduction(attempt, block) or len(attempt.get_consumers(block)) != 1:
+            continue
+        try:
+            attempt.compute_inline(block)
+        except RuntimeError:  # ScheduleError: it is read in a way that forbids it
+            continue
+        schedule = attempt
+    return schedule
+
+
+def _tile(schedule: Schedule, vector_lanes: int) -> bool:
+    names = block_names(schedule)
+    reductions = [name for name in names if is_reduction(schedule, _block(schedule, name))]
+    output = _block(schedule, names[-1])
+    *rows, last = schedule.get_loops(output)
+    lanes = _lanes(extent_of(schedule, last), vector_lanes)
+    if not reductions or names[-1] in reductions or not rows or lanes is None:
+        return False
+    partial: dict[str, SBlockRV] = {}
+    for name in reductions:
+        block = _block(schedule, name)
+        if [int(axis.iter_type) for axis in schedule.get(block).iter_vars][-1] != IterVar.CommReduce:
+            return False
+        *_, reduced = schedule.get_loops(block)
+        own_lanes = _lanes(extent_of(schedule, reduced), vector_lanes)
+        if own_lanes is None:
+            return False
+        _, lane = schedule.split(reduced, [None, own_lanes])
+        partial[name] = schedule.rfactor(lane, len(schedule.get(block).iter_vars) - 1)
+    row = schedule.fuse(*rows) if len(rows) > 1 else rows[0]
+    schedule.parallel(row)
+    for name in reversed(names[:-1]):
+        block = _block(schedule, name)
+        schedule.compute_at(block, row, preserve_unit_loops=True)
+        if name in partial:
+            _partial_sums(schedule, partial[name], row)
+        else:
+            _vectorize(schedule, schedule.get_loops(block)[-1], vector_lanes)
+    _vectorize(schedule, last, vector_lanes)
+    return True
+
+
+def _partial_sums(schedule: Schedule, block: SBlockRV, row: LoopRV) -> None:
+    schedule.compute_at(block, row, preserve_unit_loops=True)
+    _, lane, *units, steps = schedule.get_loops(block)
+    schedule.reorder(*units, steps, lane)
+    schedule.vectorize(lane)
+    start = schedule.decompose_reduction(block, steps)
+    schedule.vectorize(schedule.get_loops(start)[-1])
+
+
+def _vectorize(schedule: Schedule, loop: LoopRV, vector_lanes: int) -> None:
+    lanes = _lanes(extent_of(schedule, loop), vector_lanes)
+    if lanes is not None:
+        _, vector = schedule.split(loop, [None, lanes])
+        schedule.vectorize(vector)
+
+
+def _lanes(extent: int, vector_lanes: int) -> int | None:
+    """The fullest vector that divides an axis; None where it would hold next to nothing."""
+    lanes = max(n for n in range(1, vector_lanes + 1) if extent % n == 0)
+    return lanes if lanes >= _LEAST_LANES else None
+
+
+def _block(schedule: Schedule, name: str) -> SBlockRV:
+    return schedule.get_sblock(name, func_name="main")
