@@ -2,8 +2,8 @@
 
 Read from the trace alone, no TVM. TVM's rule splits every spatial loop (S) in four and every reduction (R) in
 two, and orders the levels SSRSRS: all outermost spatial factors, all second ones, all outer reductions, and
-so on. The innermost spatial levels are the tile that should stay in registers; in our own rule
-(`register_tiling`) they surely do, as they are unrolled.
+so on. The innermost spatial levels are the tile that should stay in registers; in our own rules
+(`register_tiling`, `dot_tiling`) they surely do, as they are unrolled.
 """
 
 import math
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tunewright.core.tile_model import relative_speed
 from tunewright.core.types import FloatArray
 
 # What fits the 32 vector registers beside the operands.
@@ -25,7 +26,6 @@ INLINED = -2
 _REDUCTION_LEVELS = 2
 
 _UNLIMITED = 1 << 30
-_LATENCY_CYCLES = 4.0
 
 _Logs = npt.NDArray[np.float64]
 
@@ -55,6 +55,8 @@ class LoopNest:
     `num_parallel` of them run in parallel, fewer where a product exceeds `max_jobs`. The last `num_inner` are
     spatial. `unroll`: column of the choice among `unroll_steps`, None where there is none. `locations`:
     columns of the blocks that may be computed elsewhere. `is_unrolled`: the inner loops surely are.
+    `lanes`: extent of the innermost loop of all, where that is an instruction's and no decision. `tiles`:
+    columns of each tile.
     """
 
     columns: tuple[int, ...]
@@ -65,13 +67,16 @@ class LoopNest:
     unroll_steps: tuple[int, ...]
     locations: tuple[int, ...]
     is_unrolled: bool = False
+    lanes: int | None = None
+    tiles: tuple[slice, ...] = ()
 
     def has_same_loops(self, other: "LoopNest") -> bool:
         """Whether a tiling of one means the same in the other; their other decisions may differ."""
-        return (self.columns, self.num_parallel, self.num_inner) == (
+        return (self.columns, self.num_parallel, self.num_inner, self.lanes) == (
             other.columns,
             other.num_parallel,
             other.num_inner,
+            other.lanes,
         )
 
 
@@ -84,7 +89,10 @@ def read_nest(instructions: Sequence[Sequence[Any]], columns: Mapping[int, slice
     """
     factors: dict[str, tuple[int, bool]] = {}  # variable -> column, is of a reduction
     loops: dict[str, tuple[int, bool]] = {}
+    fixed: dict[str, int] = {}  # loop -> extent
+    tiles: list[slice] = []
     order: list[str] = []
+    lanes = None
     num_parallel = math.inf
     fused: dict[str, int] = {}
     is_unrolled = False
@@ -94,13 +102,17 @@ def read_nest(instructions: Sequence[Sequence[Any]], columns: Mapping[int, slice
         if kind == "SamplePerfectTile":
             is_reduction = attributes[0] == _REDUCTION_LEVELS
             start = columns[index].start
+            tiles.append(columns[index])
             factors |= {name: (start + level, is_reduction) for level, name in enumerate(outputs)}
         elif kind == "Split" and all(name in factors for name in inputs[1:]):
             loops |= {loop: factors[name] for loop, name in zip(outputs, inputs[1:], strict=True)}
-        elif kind == "Reorder" and not order and all(loop in loops for loop in inputs):
-            order = list(inputs)
+        elif kind == "Split" and isinstance(inputs[-1], int):
+            fixed[outputs[-1]] = inputs[-1]
+        elif kind == "Reorder" and not order and all(loop in loops or loop in fixed for loop in inputs):
+            order = [loop for loop in inputs if loop in loops]
+            lanes = next((fixed[loop] for loop in inputs if loop in fixed), None)
         elif kind == "Fuse":
-            fused[outputs[0]] = len(inputs)
+            fused[outputs[0]] = sum(loop in loops for loop in inputs)
         elif kind == "Parallel" and not is_unrolled and order:
             # Our own rule says what runs in parallel; TVM's leaves it to postprocessing.
             num_parallel, max_jobs, is_unrolled = fused.get(inputs[0], 1), _UNLIMITED, True
@@ -125,6 +137,8 @@ def read_nest(instructions: Sequence[Sequence[Any]], columns: Mapping[int, slice
         unroll_steps=unroll_steps,
         locations=tuple(locations),
         is_unrolled=is_unrolled,
+        lanes=lanes,
+        tiles=tuple(tiles),
     )
 
 
@@ -136,9 +150,10 @@ def guess(nest: LoopNest, flat: FloatArray, hardware: Hardware) -> npt.NDArray[n
     Args:
         flat: (n, n_flat), the flattened decisions: factors and numbers as they are.
     """
-    loops = np.log2(flat[:, nest.columns], dtype=np.float64)
     if nest.is_unrolled:
-        return _register_tile_speed(nest, loops, hardware)
+        tiles = [flat[:, columns].astype(np.float64) for columns in nest.tiles]
+        return relative_speed(tiles, num_threads=hardware.num_threads, lanes=nest.lanes)
+    loops = np.log2(flat[:, nest.columns], dtype=np.float64)
     registers = _vectors(loops[:, -1], hardware) + loops[:, len(nest.columns) - nest.num_inner : -1].sum(
         axis=1
     )
@@ -152,26 +167,6 @@ def guess(nest: LoopNest, flat: FloatArray, hardware: Hardware) -> npt.NDArray[n
         + _RECOMPUTED * inlined
     )
     return -waste
-
-
-def _register_tile_speed(nest: LoopNest, loops: _Logs, hardware: Hardware) -> npt.NDArray[np.float64]:
-    """log2 of the multiply-adds per cycle of a tile of accumulators that is surely in registers.
-
-    A step takes as many cycles as its multiply-adds, its loads (one for each row, one for each vector of
-    channels, two of either in a cycle), or the latency of one multiply-add.
-    """
-    tile = loops[:, len(nest.columns) - nest.num_inner : -1]
-    rows, vectors = np.exp2(tile[:, :-1].sum(axis=1)), np.exp2(tile[:, -1])
-    accumulators = rows * vectors
-    cycles = np.maximum.reduce([accumulators / 2, (rows + vectors) / 2, np.full(len(rows), _LATENCY_CYCLES)])
-    spilled = np.maximum(0.0, np.log2(accumulators / _MAX_ACCUMULATORS))
-    return np.asarray(
-        np.log2(accumulators / cycles)
-        - spilled
-        - _wasted_lanes(loops[:, -1], hardware)
-        - _idle_threads(nest, loops, hardware),
-        dtype=np.float64,
-    )
 
 
 def _vectors(innermost: _Logs, hardware: Hardware) -> _Logs:

@@ -5,7 +5,13 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from tunewright.core.tvm_adapter.kernel import BoundKernel, BuiltKernel, build_kernel
+from tunewright.core.tvm_adapter.kernel import (
+    BoundKernel,
+    BuiltKernel,
+    accumulators,
+    build_kernel,
+    unscheduled,
+)
 from tunewright.core.tvm_adapter.traces import ReplayError
 from tunewright.core.types import EvaluatorConfig, FailureKind
 from tunewright.workers.child import JobError, describe, is_memory_error
@@ -99,11 +105,18 @@ class HeldKernel:
             JobError: they differ.
         """
         self._bound = None
+        sums = accumulators(unscheduled(self._task["mod_json"])["main"])
         for input_set, expected in load_outputs(reference_path):
             bound = self._bind(input_set)
             bound.poison()
             bound.run()
-            mismatch = compare(bound.outputs(), expected, input_set=input_set, flop=self._task["flop"])
+            mismatch = compare(
+                bound.outputs(),
+                expected,
+                input_set=input_set,
+                flop=self._task["flop"],
+                accumulators=sums,
+            )
             if mismatch is not None:
                 raise JobError(FailureKind.WRONG_RESULT, str(mismatch))
         wait_until_at_rest(_REST_LIMIT_SECS)

@@ -7,6 +7,7 @@ from tunewright.core.tvm_adapter.kernel import build_kernel, replay, unscheduled
 from tunewright.core.tvm_adapter.space import TaskSpace
 from tunewright.core.tvm_adapter.target import host_target, machine_info
 from tunewright.core.tvm_adapter.traces import ReplayError
+from tunewright.core.tvm_adapter.x86_intrinsics import register_intrinsics
 from tunewright.core.types import AppliedCandidate, Candidate, FailureKind, Origin, TaskKey
 from tunewright.workers.candidate_job import HeldKernel, time_build
 from tunewright.workers.child import JobHandlers, describe, is_memory_error, serve_items
@@ -20,6 +21,7 @@ from tunewright.workers.yardstick_job import build_yardstick, yardstick_workload
 
 def handlers() -> JobHandlers:
     """Name of a job -> what does it."""
+    register_intrinsics()
     # The first build of a process takes 20 ms more than the next ones: no child is the first.
     build_kernel(unscheduled(yardstick_workload().mod_json), host_target(num_threads=1))
     return {

@@ -11,7 +11,7 @@ pytestmark = [pytest.mark.tvm, pytest.mark.slow]
 
 from tests.core import kernels  # noqa: E402
 from tunewright.core.tvm_adapter.canonical import canonical_workload  # noqa: E402
-from tunewright.core.tvm_adapter.default_schedule import default_trace  # noqa: E402
+from tunewright.core.tvm_adapter.default_schedule import default_trace, simple_trace  # noqa: E402
 from tunewright.core.tvm_adapter.kernel import (  # noqa: E402
     BoundKernel,
     _has_parallel_loop,
@@ -214,7 +214,7 @@ def test_a_draft_of_another_sketch_is_refused() -> None:
     parent = space.sample(1)
     assert parent is not None
     decisions = decisions_of(parent.candidate.trace_json)
-    foreign = Candidate(TaskKey("t"), default_trace(workload.mod_json, TARGET), Origin.SEED)
+    foreign = Candidate(TaskKey("t"), simple_trace(workload.mod_json, TARGET), Origin.SEED)
     assert space.realise(Draft(foreign, decisions, Origin.MUTATION)) is None
     assert space.realise(Draft(parent.candidate, decisions[1:], Origin.MUTATION)) is None
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ml_dtypes import bfloat16
 
 from tunewright.core.types import TensorSpec
 from tunewright.workers.inputs import Array, InputSet, make_inputs
@@ -92,6 +93,32 @@ def test_data_movement_and_integers_must_agree_exactly() -> None:
     whole = np.array([1, 2], np.int32)
     assert compare([whole + 1], [whole], input_set=InputSet.RANDOM, flop=2.0) is not None
     assert compare([whole], [whole], input_set=InputSet.RANDOM, flop=2.0) is None
+
+
+def test_quantised_outputs_may_be_one_step_off_where_few_are() -> None:
+    want = np.arange(10_000, dtype=np.int64).astype(np.uint8)
+    few, many, far = want.copy(), want.copy(), want.copy()
+    few[[3, 300]] += 1
+    many[:100] += 1
+    far[7] += 2
+    for got, is_right in ((few, True), (many, False), (far, False)):
+        mismatch = compare([got], [want], input_set=InputSet.RANDOM, flop=2.0)
+        assert (mismatch is None) == is_right
+    assert compare([few], [want], input_set=InputSet.RANDOM, flop=0.0) is not None  # only moved: no rounding
+
+
+def test_sums_wider_than_the_output_are_held_to_their_own_precision() -> None:
+    rng = np.random.default_rng(2)
+    a, b = (rng.standard_normal(shape).astype(bfloat16).astype(np.float32) for shape in ((M, K), (K, N)))
+    want = (a @ b).astype(bfloat16)
+    rounded_twice = (a @ b + np.float32(1e-3)).astype(bfloat16)
+    half = (a[:, : K // 2] @ b[: K // 2]).astype(bfloat16)
+    for got, is_right in ((rounded_twice, True), (half, False)):
+        mismatch = compare(
+            [got], [want], input_set=InputSet.RANDOM, flop=FLOP, accumulators=frozenset({"float32"})
+        )
+        assert (mismatch is None) == is_right
+    assert compare([half], [want], input_set=InputSet.RANDOM, flop=FLOP) is None  # sums of bfloat16 may
 
 
 def test_nan_and_infinity_must_be_at_the_same_places() -> None:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 Numbers = npt.NDArray[np.float64]
 
-REDUCTION_LEVELS, SPATIAL_LEVELS, VECTOR_LEVELS = 2, 3, 4
+REDUCTION_LEVELS = 2
 
 _MULTIPLY_ADDS_PER_CYCLE = 2.0
 _LOADS_PER_CYCLE = 2.0
@@ -28,35 +28,37 @@ _LOOP_CYCLES = 1.0  # for the loop around the unrolled steps
 _BYTES = 4.0
 
 
-def relative_speed(factors: Sequence[Numbers], *, vector_lanes: int, num_threads: int) -> Numbers:
+def relative_speed(factors: Sequence[Numbers], *, num_threads: int, lanes: int | None = None) -> Numbers:
     """log2 of how fast tilings of one task run (n,), up to a constant; higher is better.
 
     Args:
         factors: for each tile of a register-tiling sketch, in its order, the factors (n, levels): three
             levels of a spatial axis (chunks, tiles of a chunk, rows of a tile), four of the vector axis
             (chunks, tiles, vectors, lanes), two of a reduction (steps, steps unrolled).
+        lanes: where an instruction fixes them; the last spatial axis is then that of vectors.
     """
-    rows = [tile for tile in factors if tile.shape[1] == SPATIAL_LEVELS]
-    vector = next(tile for tile in factors if tile.shape[1] == VECTOR_LEVELS)
+    *rows, vector = [tile for tile in factors if tile.shape[1] != REDUCTION_LEVELS]
+    if lanes is not None:
+        vector = np.column_stack([vector, np.full(len(vector), float(lanes))])
     reductions = [tile for tile in factors if tile.shape[1] == REDUCTION_LEVELS]
     ones = np.ones(len(vector))
-    vectors, lanes = vector[:, 2], vector[:, 3]
+    vectors, filled = vector[:, 2], vector[:, 3]
     accumulators = _product((tile[:, 2] for tile in rows), ones) * vectors
     steps = _product((tile[:, 1] for tile in reductions), ones)
     depth = math.prod(float(np.prod(tile[0])) for tile in reductions)
     cycles = np.maximum.reduce(
         [
             accumulators / _MULTIPLY_ADDS_PER_CYCLE,
-            _load_cycles(rows, vectors, reductions, slab_bytes=depth * vectors * lanes * _BYTES),
+            _load_cycles(rows, vectors, reductions, slab_bytes=depth * vectors * filled * _BYTES),
             _LATENCY_CYCLES * ones,
         ]
     )
     cycles = (cycles + _LOOP_CYCLES / steps) * np.maximum(1.0, accumulators / _MAX_ACCUMULATORS)
     chunks = _product((tile[:, 0] for tile in (*rows, vector)), ones)
     chunk_rows = _product((tile[:, 1] * tile[:, 2] for tile in rows), ones)
-    chunk_columns = vector[:, 1] * vectors * lanes
+    chunk_columns = vector[:, 1] * vectors * filled
     # Lanes that stay empty cost as much as full ones.
-    chunk_steps = depth * chunk_rows * chunk_columns / (accumulators * lanes)
+    chunk_steps = depth * chunk_rows * chunk_columns / (accumulators * filled)
     chunk_bytes = _BYTES * (chunk_rows * np.prod(reductions[-1][0]) + chunk_columns * depth)
     chunk_cycles = chunk_steps * cycles + chunk_bytes / _BYTES_PER_CYCLE
     return np.asarray(-np.log2(np.ceil(chunks / num_threads) * chunk_cycles), dtype=np.float64)

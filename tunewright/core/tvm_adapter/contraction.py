@@ -5,15 +5,19 @@ What can be computed on the way is inlined. Axes that no tile fits are padded: 1
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import tvm
 from tvm.s_tir import SBlock
 from tvm.s_tir.schedule import SBlockRV, Schedule
-from tvm.tirx import IterVar, Var
+from tvm.tirx import IndexMap, IterVar, Var
 
 from tunewright.core.tvm_adapter.traces import block_names, new_schedule
 
+# TVM moves a block with this annotation out of the kernel, to where a model is loaded.
+PACKS_WEIGHTS = "meta_schedule.layout_rewrite_preproc"
 # Rows of the other operand that share one load of a vector.
 _GOOD_ROWS = range(4, 15)
 _LEAST_ROWS = 17
@@ -27,7 +31,8 @@ class Contraction:
 
     `paddings`: copies of inputs with a border. `epilogue`: what follows the reduction, None for nothing.
     `pads_weights`: a further block pads weights; it belongs to their packing, when a model is loaded.
-    `vector_extent`: of the last axis of the output, as it was before it was padded (`pads_vectors`).
+    `columns_per_group`: of a grouped convolution. `vector_extent`: of the last axis of the output, as it was
+    before it was padded (`pads_vectors`).
     """
 
     schedule: Schedule
@@ -35,12 +40,18 @@ class Contraction:
     paddings: tuple[str, ...]
     epilogue: str | None
     pads_weights: bool = False
+    columns_per_group: int | None = None
     pads_vectors: bool = False
     vector_extent: int = 1
 
 
-def find_contraction(mod: tvm.IRModule, *, vector_lanes: int) -> Contraction | None:
-    """None unless inlining leaves one reduction, with paddings in front and one block behind it at most."""
+def find_contraction(mod: tvm.IRModule, *, vector_lanes: int, group: int = 1) -> Contraction | None:
+    """None unless inlining leaves one reduction, with paddings in front and one block behind it at most.
+
+    Args:
+        group: where it is not 1, one instruction takes that many steps of the last reduction for a whole
+            vector, so both axes are padded if they must be.
+    """
     schedule = _inlined(new_schedule(mod, seed=1))
     names = block_names(schedule)
     reductions = [name for name in names if is_reduction(schedule, _block(schedule, name))]
@@ -57,13 +68,27 @@ def find_contraction(mod: tvm.IRModule, *, vector_lanes: int) -> Contraction | N
         tuple(before),
         after[0] if after else None,
         vector_extent=_extent(spatial[-1]),
+        columns_per_group=_columns_per_group(schedule.get(_block(schedule, reductions[0])), spatial[-1]),
     )
-    return contraction if before else _padded(contraction, vector_lanes)
+    return contraction if before else _padded(contraction, vector_lanes, group)
 
 
 def is_reduction(schedule: Schedule, block: SBlockRV) -> bool:
     """Whether a block reduces along some axis."""
     return any(int(axis.iter_type) == IterVar.CommReduce for axis in schedule.get(block).iter_vars)
+
+
+def reads_weights(schedule: Schedule, block: SBlockRV) -> bool:
+    """Whether a block reads a parameter whose layout is free."""
+    func = schedule.mod["main"]
+    weights = [func.params[int(i)] for i in (func.attrs or {}).get("layout_free_buffers", [])]
+    return any(weight.same_as(region.source) for region in schedule.get(block).reads for weight in weights)
+
+
+def packs_weights(schedule: Schedule) -> bool:
+    """Whether a schedule packs weights by itself, so that TVM's layout rewriting has nothing to do."""
+    blocks = (schedule.get(_block(schedule, name)) for name in block_names(schedule))
+    return any(PACKS_WEIGHTS in (block.annotations or {}) for block in blocks)
 
 
 def _inlined(schedule: Schedule) -> Schedule:
@@ -81,11 +106,11 @@ def _inlined(schedule: Schedule) -> Schedule:
     return schedule
 
 
-def _padded(contraction: Contraction, vector_lanes: int) -> Contraction:
+def _padded(contraction: Contraction, vector_lanes: int, group: int) -> Contraction:
     """The same with awkward axes padded; unchanged where none is, or where an index is not an axis alone."""
     schedule = contraction.schedule.copy()
     anchor = _block(schedule, contraction.anchor)
-    multiples = _multiples(schedule.get(anchor), vector_lanes)
+    multiples = _multiples(schedule.get(anchor), vector_lanes, group)
     if set(multiples) == {1}:
         return contraction
     try:
@@ -97,8 +122,10 @@ def _padded(contraction: Contraction, vector_lanes: int) -> Contraction:
     crop, *others = names[position + 1 :]
     if others:
         schedule.compute_inline(_block(schedule, crop))
-    weights = _layout_free(schedule)
-    pads_weights = [name for name in names[:position] if _reads(schedule, name, weights)]
+    pads_weights = [name for name in names[:position] if reads_weights(schedule, _block(schedule, name))]
+    if group == 1:
+        for name in pads_weights:
+            _pack_vectors(schedule, anchor, _block(schedule, name), vector_lanes)
     return Contraction(
         schedule,
         contraction.anchor,
@@ -110,15 +137,35 @@ def _padded(contraction: Contraction, vector_lanes: int) -> Contraction:
     )
 
 
-def _multiples(block: SBlock, vector_lanes: int) -> list[int]:
+def _pack_vectors(schedule: Schedule, anchor: SBlockRV, padding: SBlockRV, vector_lanes: int) -> None:
+    """Weights are padded and packed in one, when a model is loaded: columns / lanes, rows, lanes.
+
+    TVM's own layout rewriting would pack them before they are padded, and leave the padding in the kernel.
+    """
+    written = schedule.get(padding).writes[0].source
+    reads = schedule.get(anchor).reads
+    number = next(i for i, region in enumerate(reads) if region.source.same_as(written))
+    index_map = IndexMap.from_func(
+        lambda *index: (index[-1] // vector_lanes, *index[:-1], index[-1] % vector_lanes),
+        ndim=len(reads[number].region),
+        index_dtype=str(schedule.get(anchor).iter_vars[0].var.ty.dtype),
+    )
+    schedule.transform_layout(anchor, ("read", number), index_map)
+    schedule.annotate(padding, PACKS_WEIGHTS, True)
+
+
+def _multiples(block: SBlock, vector_lanes: int, group: int) -> list[int]:
     """What each axis of a block should be padded to a multiple of."""
     spatial = _spatial(block)
     last, rows = spatial[-1], _row_axes(block, spatial)
     wanted = {}
     fullest = max(n for n in range(1, vector_lanes + 1) if _extent(last) % n == 0)
     filled = _extent(last) / (math.ceil(_extent(last) / vector_lanes) * vector_lanes)
-    if fullest / vector_lanes < _LEAST_GAIN * filled:
+    least = _LEAST_GAIN * filled if group == 1 else 1.0
+    if fullest / vector_lanes < least:
         wanted[last.var] = vector_lanes
+    if group > 1 and _extent(block.iter_vars[-1]) % group:
+        wanted[block.iter_vars[-1].var] = group
     if rows and not any(_is_tileable(_extent(axis)) for axis in rows) and _extent(rows[-1]) >= _LEAST_ROWS:
         wanted[rows[-1].var] = min(_GOOD_ROWS, key=lambda n: (-_extent(rows[-1]) % n, -n))
     return [wanted.get(axis.var, 1) for axis in block.iter_vars]
@@ -130,6 +177,21 @@ def _row_axes(block: SBlock, spatial: list[IterVar]) -> list[IterVar]:
     vector_operands = [used for used in uses if any(var.same_as(spatial[-1].var) for var in used)]
     shared = [var for used in vector_operands for var in used]
     return [axis for axis in spatial[:-1] if not any(var.same_as(axis.var) for var in shared)]
+
+
+def _columns_per_group(block: SBlock, last: IterVar) -> int | None:
+    """What a block divides its last axis by to find the group of a column."""
+    indices = [extent.min for region in block.reads for extent in region.region]
+    divisors = {size for index in indices for size in _divisors(index, last.var)}
+    return min(divisors) if divisors else None
+
+
+def _divisors(expression: Any, var: Var) -> Iterator[int]:
+    if isinstance(expression, tvm.tirx.FloorDiv) and expression.a.same_as(var):
+        yield int(expression.b)
+    for name in ("a", "b"):
+        if hasattr(expression, name):
+            yield from _divisors(getattr(expression, name), var)
 
 
 def _variables(region: object) -> list[Var]:
@@ -152,16 +214,6 @@ def _spatial(block: SBlock) -> list[IterVar]:
 def _extent(axis: IterVar) -> int:
     extent = axis.dom.extent
     return int(extent.value) if isinstance(extent, tvm.tirx.IntImm) else math.inf  # type: ignore[return-value]
-
-
-def _layout_free(schedule: Schedule) -> list[object]:
-    func = schedule.mod["main"]
-    return [func.params[int(i)] for i in (func.attrs or {}).get("layout_free_buffers", [])]
-
-
-def _reads(schedule: Schedule, name: str, params: list[object]) -> bool:
-    reads = schedule.get(_block(schedule, name)).reads
-    return any(param.same_as(region.source) for region in reads for param in params)  # type: ignore[attr-defined]
 
 
 def _block(schedule: Schedule, name: str) -> SBlockRV:

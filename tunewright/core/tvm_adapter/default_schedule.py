@@ -11,12 +11,19 @@ vectorised.
 import numpy as np
 import tvm
 from tvm.s_tir import meta_schedule as ms
-from tvm.s_tir.schedule import Instruction, LoopRV, SBlockRV, Schedule, Trace
+from tvm.s_tir.schedule import LoopRV, SBlockRV, Schedule, Trace
 from tvm.tirx import IterVar
 
 from tunewright.core.tile_model import relative_speed
 from tunewright.core.tvm_adapter.canonical import load_module
-from tunewright.core.tvm_adapter.register_tiling import draw_tiles, register_tiling_sketches
+from tunewright.core.tvm_adapter.contraction import packs_weights
+from tunewright.core.tvm_adapter.dot_tiling import dot_tiling_sketches, fixed_lanes
+from tunewright.core.tvm_adapter.register_tiling import (
+    Tiles,
+    draw_tiles,
+    own_tiles,
+    register_tiling_sketches,
+)
 from tunewright.core.tvm_adapter.row_tiling import row_tiling_sketches
 from tunewright.core.tvm_adapter.target import tvm_target, vector_lanes
 from tunewright.core.tvm_adapter.traces import block_names, extent_of, new_schedule, trace_to_json
@@ -33,7 +40,7 @@ _NUM_DRAWS = 500
 def default_trace(mod_json: str, target: TargetSpec) -> str:
     """The default schedule of a workload as a trace, to be replayed like any candidate's."""
     mod, lanes = load_module(mod_json), vector_lanes(target)
-    tilings = register_tiling_sketches(mod, vector_lanes=lanes)
+    tilings = dot_tiling_sketches(mod, target) or register_tiling_sketches(mod, vector_lanes=lanes)
     if tilings:
         # Where an input is padded, the last one pads it chunk by chunk, as long as it is in the cache.
         tiles = _fastest_tiles(tilings[-1], target.num_threads, lanes)
@@ -47,18 +54,17 @@ def default_trace(mod_json: str, target: TargetSpec) -> str:
     return simple_trace(mod_json, target)
 
 
-def _fastest_tiles(sketch: Trace, num_threads: int, lanes: int) -> dict[Instruction, list[int]]:
+def _fastest_tiles(sketch: Trace, num_threads: int, lanes: int) -> Tiles:
     """Of random tiles those that should run fastest; always the same ones."""
     rng = np.random.default_rng(0)
-    drawn = [draw_tiles(sketch, rng, vector_lanes=lanes) for _ in range(_NUM_DRAWS)]
+    own = own_tiles(sketch)
+    drawn = [draw_tiles(own, rng, vector_lanes=lanes) for _ in range(_NUM_DRAWS)]
     factors = [np.array([tiles[inst] for tiles in drawn], dtype=np.float64) for inst in drawn[0]]
-    speeds = relative_speed(factors, vector_lanes=lanes, num_threads=num_threads)
+    speeds = relative_speed(factors, num_threads=num_threads, lanes=fixed_lanes(sketch))
     return drawn[int(np.argmax(speeds))]
 
 
-def _realised(
-    mod: tvm.IRModule, sketch: Trace, tiles: dict[Instruction, list[int]], target: TargetSpec
-) -> str | None:
+def _realised(mod: tvm.IRModule, sketch: Trace, tiles: Tiles, target: TargetSpec) -> str | None:
     """The sketch with these tiles, its weights packed to fit; None where it does not apply."""
     context = ms.TuneContext(
         mod,
@@ -72,7 +78,8 @@ def _realised(
     try:
         Trace(sketch.insts, tiles).apply_to_schedule(schedule, remove_postproc=True)
         schedule.enter_postproc()
-        is_legal = all(postproc.apply(schedule) for postproc in context.space_generator.postprocs)
+        (rewrite_layout,) = context.space_generator.postprocs
+        is_legal = packs_weights(schedule) or rewrite_layout.apply(schedule)
     except RuntimeError:  # ScheduleError
         return None
     return trace_to_json(schedule.trace) if is_legal else None

@@ -28,7 +28,7 @@ from tvm.relax.frontend.onnx import from_onnx
 from tvm.tirx import PrimFunc
 
 from tunewright.core.errors import TunewrightError
-from tunewright.core.tvm_adapter import graph_rewrites
+from tunewright.core.tvm_adapter import graph_low_precision, graph_rewrites
 from tunewright.core.tvm_adapter.canonical import load_module
 from tunewright.core.tvm_adapter.target import tvm_target
 from tunewright.core.types import TargetSpec, TensorSpec
@@ -84,7 +84,7 @@ def import_onnx(model: onnx.ModelProto, target: TargetSpec) -> Graph:
     """
     mod = _convert(model)
     mod, param_lists = relax.frontend.detach_params(mod)
-    params = tuple(np.from_dlpack(tensor) for tensor in param_lists.get(MAIN_FUNCTION, []))
+    params = tuple(map(_array, param_lists.get(MAIN_FUNCTION, [])))
     num_inputs = int(mod[MAIN_FUNCTION].attrs["num_input"])
     names = tuple(str(var.name) for var in mod[MAIN_FUNCTION].params[num_inputs:])
     passes = relax.transform
@@ -113,7 +113,8 @@ def import_onnx(model: onnx.ModelProto, target: TargetSpec) -> Graph:
     converted = mod[MAIN_FUNCTION]
     try:
         with tvm_target(target), _quiet():
-            lowered = lower(graph_rewrites.rewrite(simplify(mod)))
+            mod = graph_low_precision.rewrite(simplify(mod), params, names, target)
+            lowered = lower(graph_rewrites.rewrite(mod))
             mod = _with_useful_layout_attrs(fuse(_rename(lowered, PACK_FUNCTION, PREPARE_FUNCTION)))
     except RuntimeError as exc:  # TVM's InternalError
         raise GraphImportError(_dynamic(converted) or f"TVM cannot lower it: {_last_line(exc)}") from exc
@@ -216,6 +217,12 @@ def _node_name(node: onnx.NodeProto) -> str:
     return node.name or f"with output {node.output[0]}" if node.output else node.name
 
 
+def _array(tensor: tvm.runtime.Tensor) -> npt.NDArray[Any]:
+    """Without a copy, where NumPy knows the type itself."""
+    array: npt.NDArray[Any] = tensor.numpy() if tensor.dtype == "bfloat16" else np.from_dlpack(tensor)
+    return array
+
+
 def _rename(mod: tvm.IRModule, old: str, new: str) -> tvm.IRModule:
     """The module with the function `old`, which nothing calls, under another name."""
     functions = dict(mod.functions.items())
@@ -285,7 +292,10 @@ def _static_shape(ty: relax.TensorType) -> tuple[int, ...] | None:
 def _label(function: str) -> str:
     """fused_conv2d1_add1_relu11 -> conv2d_add_relu"""
     label = re.sub(r"(?<=[a-z])\d+(?=_|$)", "", function.removeprefix("fused_"))
-    return label.replace(graph_rewrites.GELU_LABEL, "gelu")
+    label = graph_low_precision.readable(label)
+    for parts, name in graph_rewrites.LABELS.items():
+        label = label.replace(parts, name)
+    return label
 
 
 def _last_line(exc: BaseException) -> str:

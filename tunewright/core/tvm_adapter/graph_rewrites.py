@@ -9,6 +9,7 @@ taken apart, so that it becomes polynomials in vectors.
 """
 
 import math
+import re
 from typing import Any
 
 import tvm
@@ -18,16 +19,26 @@ from tvm.relax.expr_functor import PyExprMutator, mutator
 
 def rewrite(mod: tvm.IRModule) -> tvm.IRModule:
     """The model with its two-dimensional convolutions, and what is between them, in NHWC, and simplified."""
+    mod = _rewritten(_Elementwise(mod), mod)
     mod = relax.transform.ConvertLayout({"relax.nn.conv2d": ["NHWC", "HWIO"]})(mod)
-    rewriter = _Simpler(mod)
+    return _rewritten(_Views(mod), mod)
+
+
+def _rewritten(rewriter: PyExprMutator, mod: tvm.IRModule) -> tvm.IRModule:
     for var, func in list(mod.functions.items()):
         if isinstance(func, relax.Function):
             rewriter.builder_.update_func(var, rewriter.visit_expr(func))
     return rewriter.builder_.get()
 
 
-# What a GELU is called after it has been taken apart and fused.
-GELU_LABEL = "multiply_multiply_fast_erf_multiply_add"
+# What operators are called after they have been taken apart and fused.
+LABELS = {"multiply_multiply_fast_erf_multiply_add": "gelu", "maximum_minimum": "clip"}
+_IMAGE_RANK = 4
+_BINARY = [
+    tvm.ir.Op.get(f"relax.{name}") for name in ("add", "subtract", "multiply", "divide", "maximum", "minimum")
+]
+_CALL_TIR = tvm.ir.Op.get("relax.call_tir")
+_CLIP = tvm.ir.Op.get("relax.clip")
 _CONVOLUTION = tvm.ir.Op.get("relax.nn.conv2d")
 _GELU = tvm.ir.Op.get("relax.nn.gelu")
 _RESHAPE = tvm.ir.Op.get("relax.reshape")
@@ -35,19 +46,34 @@ _TRANSPOSE = tvm.ir.Op.get("relax.permute_dims")
 
 
 @mutator
-class _Simpler(PyExprMutator):  # type: ignore[misc]  # TVM has no types
+class _Elementwise(PyExprMutator):  # type: ignore[misc]  # TVM has no types
+    """Operators of single elements in terms of those that TVM can vectorise, and carry a layout through."""
+
     def visit_call_(self, call: relax.Call) -> Any:
-        call = self.visit_expr_post_order(call)
-        if call.op == _RESHAPE:
-            return relax.op.reshape(self._unreshaped(call.args[0]), call.args[1])
-        if call.op == _TRANSPOSE:
-            return self._transposed(call)
-        if call.op == _CONVOLUTION and _is_matrix_product(call):
-            data, weight = call.args
-            return relax.op.matmul(data, relax.op.reshape(weight, weight.ty.shape.values[2:]))
+        call = self.builder_.normalize(self.visit_expr_post_order(call))
         if call.op == _GELU:
             return self._gelu(call.args[0])
+        if call.op == _CLIP:
+            return self._clip(*call.args)
+        if call.op == _CALL_TIR:
+            return self._bounded(call)
+        if call.op in _BINARY:
+            return relax.Call(call.op, self._of_equal_rank(*call.args), call.attrs)
         return call
+
+    def _of_equal_rank(self, *operands: relax.Expr) -> list[relax.Expr]:
+        """ConvertLayout takes operands of different ranks, but for scalars, for ones of unknown layouts."""
+        ranks = [operand.ty.ndim for operand in operands]
+        if min(ranks) < 1 or max(ranks) != _IMAGE_RANK or min(ranks) == max(ranks):
+            return list(operands)
+        return [
+            operand
+            if rank == _IMAGE_RANK
+            else self.builder_.emit(
+                relax.op.reshape(operand, (*[1] * (_IMAGE_RANK - rank), *operand.ty.shape.values))
+            )
+            for operand, rank in zip(operands, ranks, strict=True)
+        ]
 
     def _gelu(self, value: relax.Expr) -> relax.Expr:
         """x / 2 (1 + erf(x / sqrt(2))) = h + h erf(x / sqrt(2)), with h = x / 2"""
@@ -55,6 +81,37 @@ class _Simpler(PyExprMutator):  # type: ignore[misc]  # TVM has no types
         half = emit(relax.op.multiply(value, relax.const(0.5, dtype)))
         error = emit(relax.op.erf(emit(relax.op.multiply(value, relax.const(math.sqrt(0.5), dtype)))))
         return relax.op.add(half, emit(relax.op.multiply(half, error)))
+
+    def _bounded(self, call: relax.Call) -> relax.Expr:
+        """TVM's importer makes a Clip of ONNX two kernels at once, which hides from all passes what it is."""
+        name = re.fullmatch(r"(maximum|minimum)\d*", str(call.args[0].name_hint))
+        operands = list(call.args[1])
+        if name is None or len(operands) != 2 or operands[1].ty.ndim != 0:
+            return call
+        return getattr(relax.op, name[1])(*operands)
+
+    def _clip(self, value: relax.Expr, low: Any, high: Any) -> relax.Expr:
+        """ConvertLayout knows no clip: it would put a transpose before and one behind it."""
+        dtype = value.ty.dtype
+        raised = self.builder_.emit(relax.op.maximum(value, relax.const(low.value, dtype)))
+        return relax.op.minimum(raised, relax.const(high.value, dtype))
+
+
+@mutator
+class _Views(PyExprMutator):  # type: ignore[misc]  # TVM has no types
+    """What needs the final layout: transposes that are views, convolutions that are products."""
+
+    def visit_call_(self, call: relax.Call) -> Any:
+        call = self.builder_.normalize(self.visit_expr_post_order(call))
+        if call.op == _RESHAPE:
+            return relax.op.reshape(self._unreshaped(call.args[0]), call.args[1])
+        if call.op == _TRANSPOSE:
+            return self._transposed(call)
+        if call.op == _CONVOLUTION and _is_matrix_product(call):
+            data, weight = call.args
+            weight = relax.op.reshape(weight, weight.ty.shape.values[2:])
+            return relax.op.matmul(data, weight, out_dtype=str(call.ty.dtype))
+        return call
 
     def _transposed(self, call: relax.Call) -> relax.Call:
         """A transpose that moves only axes of extent 1 becomes a reshape, which costs nothing."""
@@ -83,7 +140,6 @@ def _is_matrix_product(convolution: relax.Call) -> bool:
         and int(attrs.groups) == 1
         and all(int(stride) == 1 for stride in attrs.strides)
         and not any(int(padding) for padding in attrs.padding)
-        and convolution.ty.dtype == convolution.args[0].ty.dtype
     )
 
 

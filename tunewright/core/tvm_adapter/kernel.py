@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tvm
 from tvm import relax
-from tvm.tirx import ForKind, PrimFunc
+from tvm.tirx import ForKind, IterVar, PrimFunc
 
 from tunewright.core.keys import digest
 from tunewright.core.tvm_adapter.canonical import load_module, tensor_args
@@ -46,6 +46,18 @@ def output_indices(func: PrimFunc) -> tuple[int, ...]:
     blocks = schedule.get_child_blocks(schedule.get_sblock("root", func_name="main"))
     written = [region.source for block in blocks for region in schedule.get(block).writes]
     return tuple(i for i, param in enumerate(func.params) if any(param.same_as(buffer) for buffer in written))
+
+
+def accumulators(func: PrimFunc) -> frozenset[str]:
+    """The types in which an unscheduled function reduces."""
+    schedule = new_schedule(tvm.IRModule({"main": func}), seed=1)
+    blocks = map(schedule.get, schedule.get_child_blocks(schedule.get_sblock("root", func_name="main")))
+    return frozenset(
+        str(region.source.ty.dtype)
+        for block in blocks
+        if any(int(axis.iter_type) == IterVar.CommReduce for axis in block.iter_vars)
+        for region in block.writes
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +205,7 @@ __all__ = [
     "BuiltKernel",
     "ReplayError",
     "SplitKernel",
+    "accumulators",
     "build_kernel",
     "output_indices",
     "replay",

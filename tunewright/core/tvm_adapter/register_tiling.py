@@ -19,14 +19,16 @@ How much is unrolled is limited, as LLVM's time grows faster than the code.
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import cache
 
 import numpy as np
 import tvm
-from tvm.s_tir.schedule import Instruction, LoopRV, SBlockRV, Schedule, Trace
+from tvm.s_tir.schedule import ExprRV, Instruction, LoopRV, SBlockRV, Schedule, Trace
 from tvm.tirx import IterVar
 
 from tunewright.core.tvm_adapter.contraction import Contraction, find_contraction
 from tunewright.core.tvm_adapter.traces import extent_of
+from tunewright.core.tvm_adapter.x86_intrinsics import DotIntrinsic
 
 # Of the 32 vector registers of AVX-512 and NEON some hold operands; AVX2 has 16, which the search finds out.
 _MAX_ACCUMULATORS = 30
@@ -34,12 +36,12 @@ _MAX_UNROLLED_STEPS = 8
 # Multiply-adds of one unrolled body: more take seconds to compile and run no faster.
 _MAX_BODY = 512
 _MAX_PAD_LANES = 64
-# Of the fullest vector that divides the axis: 8 of 12 lanes may be faster, as LLVM widens 12 to 16.
-_LEAST_FILLED = 0.6
 # Shorter vectors of an epilogue are left to LLVM, which masks them.
 _LEAST_LANES = 4
 _MAX_DRAWS = 1000
 _REDUCTION_LEVELS, _SPATIAL_LEVELS, _VECTOR_LEVELS = 2, 3, 4
+
+Tiles = dict[Instruction, list[int]]
 
 
 def register_tiling_sketches(mod: tvm.IRModule, *, vector_lanes: int) -> list[Trace]:
@@ -54,10 +56,10 @@ def register_tiling_sketches(mod: tvm.IRModule, *, vector_lanes: int) -> list[Tr
     if contraction is None:
         return []
     sketches = []
-    for pads_early in _pads_early(contraction):
+    for pads_early in when_to_pad(contraction):
         schedule = contraction.schedule.copy()
         try:
-            if not _tile(schedule, contraction, vector_lanes, pads_early=pads_early):
+            if not tile(schedule, contraction, vector_lanes, pads_early=pads_early):
                 return []
         except RuntimeError:  # ScheduleError: the epilogue, or the padding, is of another form
             continue
@@ -65,20 +67,23 @@ def register_tiling_sketches(mod: tvm.IRModule, *, vector_lanes: int) -> list[Tr
     return sketches
 
 
-def draw_tiles(sketch: Trace, rng: np.random.Generator, *, vector_lanes: int) -> dict[Instruction, list[int]]:
-    """Random tiles for one of these sketches, none of them unreasonable; its own where none was found."""
-    # In the order of the instructions: TVM's map has none.
+def own_tiles(sketch: Trace) -> Tiles:
+    """The tiles that a sketch happens to hold, in the order of its instructions (TVM's map has none)."""
     decisions = sketch.decisions
-    taken = {inst: [int(n) for n in decisions[inst]] for inst in sketch.insts if inst in decisions}
+    return {inst: [int(n) for n in decisions[inst]] for inst in sketch.insts if inst in decisions}
+
+
+def draw_tiles(own: Tiles, rng: np.random.Generator, *, vector_lanes: int) -> Tiles:
+    """Random tiles of the same extents, none of them unreasonable; `own` where none was found."""
     for _ in range(_MAX_DRAWS):
-        drawn = {inst: _random_tile(factors, rng, vector_lanes) for inst, factors in taken.items()}
+        drawn = {inst: _random_tile(factors, rng, vector_lanes) for inst, factors in own.items()}
         if are_reasonable(drawn.values(), vector_lanes=vector_lanes):
             return drawn
-    return taken
+    return own
 
 
 def are_reasonable(tiles: Iterable[Sequence[int]], *, vector_lanes: int) -> bool:
-    """Whether tiles leave the accumulators in registers, the code short, and the vectors nearly full.
+    """Whether tiles leave the accumulators in registers, the code short, and the vectors full.
 
     Args:
         tiles: the factors of a schedule's tiles, outermost first: two of a reduction, three of a spatial
@@ -92,7 +97,7 @@ def are_reasonable(tiles: Iterable[Sequence[int]], *, vector_lanes: int) -> bool
                 return False
         else:
             accumulators *= factors[2]
-        if len(factors) == _VECTOR_LEVELS and factors[3] not in _good_lanes(math.prod(factors), vector_lanes):
+        if len(factors) == _VECTOR_LEVELS and factors[3] != _fullest(math.prod(factors), vector_lanes):
             return False
     return accumulators <= _MAX_ACCUMULATORS and accumulators * steps <= _MAX_BODY
 
@@ -102,7 +107,7 @@ def _random_tile(factors: Sequence[int], rng: np.random.Generator, vector_lanes:
     rest = math.prod(factors)
     lanes = []
     if len(factors) == _VECTOR_LEVELS:
-        lanes = [int(rng.choice(_good_lanes(rest, vector_lanes)))]
+        lanes = [_fullest(rest, vector_lanes)]
         rest //= lanes[0]
     tile = [1] * (len(factors) - len(lanes))
     prime = 2
@@ -114,21 +119,33 @@ def _random_tile(factors: Sequence[int], rng: np.random.Generator, vector_lanes:
     return tile + lanes
 
 
-def _good_lanes(extent: int, vector_lanes: int) -> list[int]:
-    """The fullest vector that divides the axis, and those nearly as full."""
-    fitting = [lanes for lanes in range(1, vector_lanes + 1) if extent % lanes == 0]
-    return [lanes for lanes in fitting if lanes >= _LEAST_FILLED * fitting[-1]]
+@cache
+def _fullest(extent: int, vector_lanes: int) -> int:
+    """Lanes of the fullest vector that divides an axis."""
+    return max(lanes for lanes in range(1, vector_lanes + 1) if extent % lanes == 0)
 
 
-def _pads_early(contraction: Contraction) -> tuple[bool, ...]:
+def when_to_pad(contraction: Contraction) -> tuple[bool, ...]:
     """When inputs may be padded: what packs weights has to come first of all."""
     if not contraction.paddings:
         return (True,)
     return (False,) if contraction.pads_weights else (True, False)
 
 
-def _tile(schedule: Schedule, contraction: Contraction, vector_lanes: int, *, pads_early: bool) -> bool:
-    """Apply the structure; False where the block has no axis for vectors."""
+def tile(
+    schedule: Schedule,
+    contraction: Contraction,
+    vector_lanes: int,
+    *,
+    pads_early: bool,
+    dot: DotIntrinsic | None = None,
+) -> bool:
+    """Apply the structure; False where the block has no axis for vectors.
+
+    Args:
+        dot: the instruction that takes the place of the innermost vector and of a group of steps of the last
+            reduction; both axes must divide evenly.
+    """
     anchor = schedule.get_sblock(contraction.anchor, func_name="main")
     loops = schedule.get_loops(anchor)
     kinds = [int(axis.iter_type) for axis in schedule.get(anchor).iter_vars]
@@ -143,17 +160,28 @@ def _tile(schedule: Schedule, contraction: Contraction, vector_lanes: int, *, pa
     if not spatial or not reduced or len(loops) != len(reduced) + sum(k == IterVar.DataPar for k in kinds):
         return False
     *rows, last = spatial
+    groups: list[LoopRV] = []
+    if contraction.columns_per_group is not None:
+        group_loop, last = schedule.split(last, [None, contraction.columns_per_group])
+        groups = [group_loop]
+        schedule.reorder(group_loop, *rows, last)
     outer: list[LoopRV] = []
     middle: list[LoopRV] = []
     inner: list[LoopRV] = []
     for loop in rows:
-        factors = schedule.sample_perfect_tile(
-            loop, n=_SPATIAL_LEVELS, max_innermost_factor=_MAX_ACCUMULATORS
-        )
-        x0, x1, xi = schedule.split(loop, factors)
+        x0, x1, xi = schedule.split(loop, _sample_spatial(schedule, loop))
         outer, middle, inner = [*outer, x0], [*middle, x1], [*inner, xi]
-    vector_factors = schedule.sample_perfect_tile(last, n=_VECTOR_LEVELS, max_innermost_factor=vector_lanes)
-    v0, v1, vi, lanes = schedule.split(last, vector_factors)
+    element: list[LoopRV] = []
+    if dot is None:
+        factors = schedule.sample_perfect_tile(last, n=_VECTOR_LEVELS, max_innermost_factor=vector_lanes)
+        v0, v1, vi, lanes = schedule.split(last, factors)
+        width = factors[3]
+    else:
+        width = dot.lanes
+        vectors, lanes = schedule.split(last, [None, width])
+        v0, v1, vi = schedule.split(vectors, _sample_spatial(schedule, vectors))
+        depth, group = schedule.split(reduced[-1], [None, dot.group])
+        reduced[-1], element = depth, [group]
     steps = [
         schedule.split(
             loop,
@@ -162,10 +190,10 @@ def _tile(schedule: Schedule, contraction: Contraction, vector_lanes: int, *, pa
         for loop in reduced
     ]
     outer_steps, inner_steps = [pair[0] for pair in steps], [pair[1] for pair in steps]
-    tile = [*inner, vi]
+    inner = [*inner, vi]
     middle = [v1, *middle]
-    schedule.reorder(*outer, v0, *middle, *outer_steps, *inner_steps, *tile, lanes)
-    chunks = schedule.fuse(*outer, v0)
+    schedule.reorder(*outer, v0, *middle, *outer_steps, *inner_steps, *inner, lanes, *element)
+    chunks = schedule.fuse(*groups, *outer, v0)
     schedule.parallel(chunks)
     if contraction.epilogue is not None:
         epilogue = schedule.get_sblock(contraction.epilogue, func_name="main")
@@ -174,14 +202,16 @@ def _tile(schedule: Schedule, contraction: Contraction, vector_lanes: int, *, pa
         # No vector may straddle the end of an axis that was padded: TVM would take it apart.
         whole = math.gcd(contraction.vector_extent, vector_lanes) if contraction.pads_vectors else None
         if whole is None or whole >= _LEAST_LANES:
-            rest, vector = schedule.split(last_own, [None, whole or vector_factors[3]])
+            rest, vector = schedule.split(last_own, [None, whole or width])
             _unroll_and_vectorize(schedule, [*own, rest], vector)
     for name in contraction.paddings:
         _pad(schedule, schedule.get_sblock(name, func_name="main"), None if pads_early else chunks)
-    _unroll_and_vectorize(schedule, [*inner_steps, *tile], lanes)
+    _unroll_and_vectorize(schedule, [*inner_steps, *inner], lanes if dot is None else None)
     start = schedule.decompose_reduction(anchor, outer_steps[0])
-    *own, vector = schedule.get_loops(start)[-len(tile) - 1 :]
+    *own, vector = schedule.get_loops(start)[-len(inner) - 1 :]
     _unroll_and_vectorize(schedule, own, vector)
+    if dot is not None:
+        schedule.tensorize(lanes, dot.name)
     return True
 
 
@@ -200,7 +230,15 @@ def _pad(schedule: Schedule, padding: SBlockRV, chunks: LoopRV | None) -> None:
         schedule.vectorize(vector)
 
 
-def _unroll_and_vectorize(schedule: Schedule, loops: Sequence[LoopRV], vector: LoopRV) -> None:
+def _sample_spatial(schedule: Schedule, loop: LoopRV) -> list[ExprRV]:
+    factors: list[ExprRV] = schedule.sample_perfect_tile(
+        loop, n=_SPATIAL_LEVELS, max_innermost_factor=_MAX_ACCUMULATORS
+    )
+    return factors
+
+
+def _unroll_and_vectorize(schedule: Schedule, loops: Sequence[LoopRV], vector: LoopRV | None) -> None:
     for loop in loops:
         schedule.unroll(loop)
-    schedule.vectorize(vector)
+    if vector is not None:
+        schedule.vectorize(vector)

@@ -43,7 +43,10 @@ def _tile(schedule: Schedule, vector_lanes: int) -> bool:
     names = block_names(schedule)
     reductions = [name for name in names if is_reduction(schedule, _block(schedule, name))]
     output = _block(schedule, names[-1])
-    *rows, last = schedule.get_loops(output)
+    loops = schedule.get_loops(output)
+    if not loops:
+        return False
+    *rows, last = loops
     lanes = _lanes(extent_of(schedule, last), vector_lanes)
     if not reductions or names[-1] in reductions or not rows or lanes is None:
         return False

@@ -14,10 +14,18 @@ from tvm_ffi import structural_hash
 
 from tunewright.core.keys import digest
 from tunewright.core.tvm_adapter.canonical import load_module
-from tunewright.core.tvm_adapter.register_tiling import are_reasonable, draw_tiles, register_tiling_sketches
+from tunewright.core.tvm_adapter.contraction import PACKS_WEIGHTS, packs_weights
+from tunewright.core.tvm_adapter.dot_tiling import dot_tiling_sketches
+from tunewright.core.tvm_adapter.register_tiling import (
+    are_reasonable,
+    draw_tiles,
+    own_tiles,
+    register_tiling_sketches,
+)
 from tunewright.core.tvm_adapter.target import tvm_target, vector_lanes
 from tunewright.core.tvm_adapter.traces import (
     ReplayError,
+    block_names,
     new_schedule,
     replay_trace,
     trace_to_json,
@@ -55,7 +63,9 @@ class TaskSpace:
             rand_state=1,
         )
         self._vector_lanes = vector_lanes(target)
-        self._sketches = register_tiling_sketches(self._mod, vector_lanes=self._vector_lanes)
+        self._sketches = dot_tiling_sketches(self._mod, target) or register_tiling_sketches(
+            self._mod, vector_lanes=self._vector_lanes
+        )
         self._tiles_registers = bool(self._sketches)
         if not self._tiles_registers:
             self._sketches = [space.trace.simplified(True) for space in self._context.generate_design_space()]
@@ -67,7 +77,11 @@ class TaskSpace:
         """A random candidate, or None where the random decisions were illegal."""
         rng = np.random.default_rng(seed)
         sketch = self._sketches[int(rng.integers(len(self._sketches)))]
-        tiles = draw_tiles(sketch, rng, vector_lanes=self._vector_lanes) if self._tiles_registers else {}
+        tiles = (
+            draw_tiles(own_tiles(sketch), rng, vector_lanes=self._vector_lanes)
+            if self._tiles_registers
+            else {}
+        )
         return self._apply_sketch(Trace(sketch.insts, tiles), _tvm_seed(rng), Origin.RANDOM, parent=None)
 
     def realise(self, draft: Draft) -> AppliedCandidate | None:
@@ -97,7 +111,12 @@ class TaskSpace:
         try:
             trace.apply_to_schedule(schedule, remove_postproc=True)
             schedule.enter_postproc()
-            if not all(postproc.apply(schedule) for postproc in self._postprocs):
+            rewrites_layout = not packs_weights(schedule)
+            if not all(
+                postproc.apply(schedule)
+                for postproc in self._postprocs
+                if rewrites_layout or not isinstance(postproc, ms.postproc.RewriteLayout)
+            ):
                 return None
             return self._applied(schedule, trace_to_json(schedule.trace), origin, parent=parent)
         except RuntimeError:  # TVM's ScheduleError and InternalError: this point of the space is illegal
@@ -106,7 +125,7 @@ class TaskSpace:
     def _applied(
         self, schedule: Schedule, trace_json: str, origin: Origin, *, parent: Candidate | None
     ) -> AppliedCandidate:
-        measure_candidate = ms.MeasureCandidate(schedule, [])
+        measure_candidate = ms.MeasureCandidate(_without_padded_weights(schedule), [])
         (rows,) = self._extractor.extract_from(self._context, [measure_candidate])
         features = np.ascontiguousarray(rows.numpy(), dtype=np.float32)
         features.flags.writeable = False
@@ -137,6 +156,17 @@ class TaskSpace:
         rebuilt = [_with_annotation(*pair) for pair in zip(sketch.insts, instructions, strict=False)]
         values = [list(value) if isinstance(value, tuple) else value for value in decisions]
         return Trace(rebuilt, {rebuilt[index]: value for index, value in zip(taken, values, strict=True)})
+
+
+def _without_padded_weights(schedule: Schedule) -> Schedule:
+    """The same to the feature extractor, which removes blocks that pack weights, but knows only copies."""
+    for name in block_names(schedule):
+        block = schedule.get_sblock(name, func_name="main")
+        found = schedule.get(block)
+        if PACKS_WEIGHTS in (found.annotations or {}) and "if_then_else" in str(found.body):
+            schedule = new_schedule(schedule.mod, seed=_REALISING_SEED)
+            schedule.unannotate(schedule.get_sblock(name, func_name="main"), PACKS_WEIGHTS)
+    return schedule
 
 
 def _structure(instructions: Sequence[Sequence[Any]]) -> list[list[Any]]:

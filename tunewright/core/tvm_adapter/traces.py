@@ -11,6 +11,7 @@ from tvm_ffi import Array, Map
 
 from tunewright.core.errors import TunewrightError
 from tunewright.core.keys import canonical_json
+from tunewright.core.tvm_adapter.x86_intrinsics import register_intrinsics
 
 
 class ReplayError(TunewrightError):
@@ -54,6 +55,8 @@ def replay_trace(mod: tvm.IRModule, trace_json: str) -> Schedule:
     Raises:
         ReplayError: the text is no trace, or a primitive does not apply.
     """
+    if "Tensorize" in trace_json:
+        register_intrinsics()
     schedule = new_schedule(mod, seed=1)
     try:
         Trace.apply_json_to_schedule(json.loads(trace_json), schedule)

@@ -1,0 +1,65 @@
+"""The analytic model of register tiles: what it must prefer, whatever the machine."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tunewright.core.tile_model import relative_speed
+
+
+def speed(*tiles: list[int], num_threads: int = 1, lanes: int | None = None) -> float:
+    factors = [np.array([tile], dtype=np.float64) for tile in tiles]
+    return float(relative_speed(factors, num_threads=num_threads, lanes=lanes)[0])
+
+
+GOOD = ([1, 64, 8], [1, 16, 2, 16], [128, 4])
+
+
+@pytest.mark.parametrize(
+    "worse",
+    [
+        ([1, 64, 8], [1, 32, 2, 8], [128, 4]),  # half of every vector is empty
+        ([1, 512, 1], [1, 16, 2, 16], [128, 4]),  # two accumulators cannot hide the latency
+        ([1, 512, 1], [1, 1, 32, 16], [128, 4]),  # a load for every multiply-add, and spills
+        ([1, 8, 64], [1, 16, 2, 16], [128, 4]),  # 128 accumulators do not fit
+        ([1, 64, 8], [1, 16, 2, 16], [512, 1]),  # a loop around every step
+        ([64, 1, 8], [1, 16, 2, 16], [128, 4]),  # every chunk reads all columns again
+    ],
+)
+def test_what_wastes_is_slower(worse: tuple[list[int], ...]) -> None:
+    assert speed(*worse) < speed(*GOOD)
+
+
+def test_chunks_that_do_not_divide_leave_threads_idle() -> None:
+    four, six = ([4, 12, 10], [6, 8, 10])
+    assert speed(four, *GOOD[1:], num_threads=4) > speed(six, *GOOD[1:], num_threads=4)
+    assert speed(GOOD[0], *GOOD[1:], num_threads=4) < speed([4, 16, 8], *GOOD[1:], num_threads=4) - 1.5
+
+
+def test_twice_the_work_takes_about_twice_the_time() -> None:
+    rows, columns, depth = GOOD
+    assert speed(rows, columns, [256, 4]) == pytest.approx(speed(*GOOD) - 1, abs=0.1)
+    assert speed([1, 128, 8], columns, depth) == pytest.approx(speed(*GOOD) - 1, abs=0.1)
+
+
+def test_fixed_lanes_are_lanes() -> None:
+    rows, columns, depth = GOOD
+    assert speed(rows, columns[:3], depth, lanes=16) == speed(*GOOD)
+
+
+@given(
+    st.lists(st.integers(1, 8), min_size=3, max_size=3),
+    st.lists(st.integers(1, 8), min_size=4, max_size=4),
+    st.lists(st.integers(1, 8), min_size=2, max_size=2),
+    st.integers(1, 8),
+)
+def test_it_always_has_an_answer(rows: list[int], columns: list[int], depth: list[int], threads: int) -> None:
+    """Also for a product with a vector, a convolution's window, and pooling; more threads never hurt."""
+    for tiles in (
+        (columns, depth),
+        (rows, rows, columns, [3, 1], [1, 3], depth),
+        (rows, columns, depth, depth),
+    ):
+        one, many = speed(*tiles), speed(*tiles, num_threads=threads)
+        assert np.isfinite(one) and many >= one
