@@ -33,9 +33,9 @@ CASES: dict[str, tuple[Callable[[], kernels.Kernel], int]] = {
     "batch_matmul": (kernels.batch_matmul, 2),
     "convolution": (kernels.conv2d_channels_last, 2),
     "strided": (partial(kernels.conv2d_channels_last, stride=2, filters=16), 2),
-    "depthwise": (partial(kernels.conv2d_channels_last, channels=24, groups=24), 2),
+    "depthwise": (partial(kernels.conv2d_channels_last, channels=24, groups=24), 1),
     "grouped": (partial(kernels.conv2d_channels_last, channels=6, groups=3), 2),
-    "pooling": (kernels.max_pool_channels_last, 2),
+    "pooling": (kernels.max_pool_channels_last, 1),
 }
 
 

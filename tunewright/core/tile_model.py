@@ -3,7 +3,7 @@
 The terms are those of the analytic models of matrix products (Low et al., "Analytical Modeling Is Enough for
 High-Performance BLIS", TOMS 2016): multiply-adds, loads and latency of a step of the reduction, where the
 vectors come from, and what every chunk of work has to read. It ranks the tilings of one task; its unit means
-nothing. The numbers are round ones of current CPUs with two vector units, fitted to nothing.
+nothing. The numbers are round ones of current CPUs with two vector units.
 """
 
 import math
@@ -24,6 +24,7 @@ _L2_CYCLES_PER_VECTOR = 0.8
 _L1_BYTES = 32 << 10
 _BYTES_PER_CYCLE = 12.0  # from beyond a core's own caches
 _MAX_ACCUMULATORS = 28.0
+_MANY_BRANCHES = 128.0  # depthwise convolutions, timed: twice as slow with these
 _LOOP_CYCLES = 1.0  # for the loop around the unrolled steps
 _BYTES = 4.0
 
@@ -67,22 +68,20 @@ def relative_speed(factors: Sequence[Numbers], *, num_threads: int, lanes: int |
 def _load_cycles(
     rows: Sequence[Numbers], vectors: Numbers, reductions: Sequence[Numbers], *, slab_bytes: Numbers
 ) -> Numbers:
-    """Cycles that the loads of one step take.
+    """Cycles that the loads of one step take: a number for each row, and a vector for each of the tile's.
 
-    The steps of a convolution's window see mostly the same pixels: of x pixels in a row, r unrolled steps
-    need x + r - 1. Without a reduction over channels (a depthwise convolution, pooling) a pixel is as many
-    vectors as the tile has, else one number for all lanes.
+    Without a reduction over channels (a depthwise convolution, pooling) a row is as many vectors as the tile
+    has, and the border is a branch before each of them: the longer the code, the worse.
     """
-    has_channels = len(reductions) == 1 or (len(reductions) > 2 and np.prod(reductions[-1][0]) > 1)
-    windows = [] if has_channels else reductions[:2]
-    loads = np.ones(len(vectors)) if has_channels else vectors.copy()
-    paired = list(zip(rows[::-1], windows[::-1], strict=False))
-    for tile, window in paired:
-        loads *= (tile[:, 2] + window[:, 1] - 1) / window[:, 1]
-    for tile in rows[: len(rows) - len(paired)]:
-        loads *= tile[:, 2]
-    far_vectors = np.where(slab_bytes > _L1_BYTES, vectors * _L2_CYCLES_PER_VECTOR, 0.0)
-    return np.asarray((loads + vectors) / _LOADS_PER_CYCLE + far_vectors, dtype=np.float64)
+    loads = _product((tile[:, 2] for tile in rows), np.ones(len(vectors)))
+    if len(reductions) == 1 or (len(reductions) > 2 and np.prod(reductions[-1][0]) > 1):
+        far_vectors = np.where(slab_bytes > _L1_BYTES, vectors * _L2_CYCLES_PER_VECTOR, 0.0)
+        return np.asarray((loads + vectors) / _LOADS_PER_CYCLE + far_vectors, dtype=np.float64)
+    loads = loads * vectors
+    branches = _product((tile[:, 1] for tile in reductions), loads)
+    return np.asarray(
+        (loads + vectors) / _LOADS_PER_CYCLE * (1 + branches / _MANY_BRANCHES), dtype=np.float64
+    )
 
 
 def _product(arrays: Iterable[Numbers], ones: Numbers) -> Numbers:

@@ -59,16 +59,22 @@ def find_contraction(mod: tvm.IRModule, *, vector_lanes: int, group: int = 1) ->
         return None
     position = names.index(reductions[0])
     before, after = names[:position], names[position + 1 :]
-    spatial = _spatial(schedule.get(_block(schedule, reductions[0])))
+    block = schedule.get(_block(schedule, reductions[0]))
+    spatial = _spatial(block)
     if len(after) > 1 or not spatial:
         return None
+    if not _row_axes(block, spatial):
+        # A pixel is a vector here, read a few times: a branch each costs less than a padded copy.
+        for name in before:
+            schedule.compute_inline(_block(schedule, name))
+        before = []
     contraction = Contraction(
         schedule,
         reductions[0],
         tuple(before),
         after[0] if after else None,
         vector_extent=_extent(spatial[-1]),
-        columns_per_group=_columns_per_group(schedule.get(_block(schedule, reductions[0])), spatial[-1]),
+        columns_per_group=_columns_per_group(block, spatial[-1]),
     )
     return contraction if before else _padded(contraction, vector_lanes, group)
 
@@ -95,7 +101,7 @@ def _inlined(schedule: Schedule) -> Schedule:
     for name in block_names(schedule):
         attempt = schedule.copy()
         block = _block(attempt, name)
-        # A border's branch would be taken again for each use.
+        # The branch of a border would be taken again for each use.
         if is_reduction(attempt, block) or "if_then_else" in str(attempt.get(block).body):
             continue
         try:
@@ -173,10 +179,20 @@ def _multiples(block: SBlock, vector_lanes: int, group: int) -> list[int]:
 
 def _row_axes(block: SBlock, spatial: list[IterVar]) -> list[IterVar]:
     """Axes of the output that the operand with the vector axis lacks: one load serves all of their rows."""
-    uses = [_variables(region) for region in block.reads]
-    vector_operands = [used for used in uses if any(var.same_as(spatial[-1].var) for var in used)]
-    shared = [var for used in vector_operands for var in used]
+    last = spatial[-1].var
+    vector_operands = [
+        region for region in block.reads if any(_is_direct(extent.min, last) for extent in region.region)
+    ]
+    shared = [var for region in vector_operands for var in _variables(region)]
     return [axis for axis in spatial[:-1] if not any(var.same_as(axis.var) for var in shared)]
+
+
+def _is_direct(expression: Any, var: Var) -> bool:
+    """Whether an index moves with every step of an axis; that of a group moves with some only."""
+    if isinstance(expression, tvm.tirx.FloorDiv):
+        return False
+    operands = [getattr(expression, name) for name in ("a", "b") if hasattr(expression, name)]
+    return any(_is_direct(operand, var) for operand in operands) or var.same_as(expression)
 
 
 def _columns_per_group(block: SBlock, last: IterVar) -> int | None:
