@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tunewright.scheduler.array_file import load_arrays, save_arrays
+
 Array = npt.NDArray[Any]
 Feed = Mapping[str, Array]
 Runner = Callable[[Feed], list[Array]]
@@ -32,7 +34,7 @@ def main(job_file: Path) -> None:
     started = perf_counter()
     run = _make_runner(Path(job["path"]), job["runner"], job["num_threads"])
     setup_secs = perf_counter() - started
-    np.savez(job["outputs"], *(output for feed in feeds for output in run(feed)))
+    save_arrays(job["outputs"], (output for feed in feeds for output in run(feed)))
     timed = feeds[0]
     answers.write(json.dumps({"setup_secs": setup_secs, "call_secs": _time(run, timed, 2)}) + "\n")
     for line in sys.stdin:
@@ -41,8 +43,7 @@ def main(job_file: Path) -> None:
 
 def _feeds(path: str, names: Sequence[str]) -> list[Feed]:
     """The input sets of the file, which holds the arrays of one set after those of the other."""
-    with np.load(path) as archive:
-        arrays = [archive[f"arr_{index}"] for index in range(len(archive.files))]
+    arrays = load_arrays(path)
     starts = range(0, len(arrays), len(names))
     return [dict(zip(names, arrays[start : start + len(names)], strict=True)) for start in starts]
 

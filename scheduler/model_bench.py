@@ -26,7 +26,9 @@ import numpy.typing as npt
 from tunewright.core.errors import ConfigError, TunewrightError
 from tunewright.core.types import TensorSpec
 from tunewright.scheduler import bench_child
+from tunewright.scheduler.array_file import load_arrays, save_arrays
 from tunewright.scheduler.manifest import read_manifest
+from tunewright.workers.inputs import is_float, numpy_dtype
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +39,8 @@ RELATIVE_TOLERANCE = 1e-3
 # Outputs are compared on all of them; the first one is timed.
 NUM_INPUT_SETS = 3
 _NUM_RESAMPLES = 2000
+# Fewer numbers may be evenly spaced by chance.
+_LEAST_LEVELS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,8 +216,7 @@ class _Entrant:
     def outputs(self) -> list[Array]:
         if not self._outputs.exists():
             return []
-        with np.load(self._outputs) as archive:
-            return [archive[name] for name in archive.files]
+        return load_arrays(self._outputs)
 
     def result(self, expected: Sequence[Array] | None) -> ContestantResult:
         label, path = self.contestant.label, self.contestant.path
@@ -265,7 +268,8 @@ def _read_line(process: "subprocess.Popen[bytes]", timeout_secs: float) -> bytes
 def compare_outputs(actual: Sequence[Array], expected: Sequence[Array]) -> tuple[float, float, bool]:
     """Largest absolute error, the same relative to the largest expected value, and whether all agree.
 
-    Outputs of other number or shape, and NaN where none is expected, disagree with infinite error.
+    Outputs of other number or shape, and NaN where none is expected, disagree with infinite error. Quantised
+    outputs agree if they are a step apart: a float before a rounding may lie between two.
     """
     if len(actual) != len(expected):
         return math.inf, math.inf, False
@@ -282,16 +286,28 @@ def compare_outputs(actual: Sequence[Array], expected: Sequence[Array]) -> tuple
         error = float(np.max(np.where(np.isnan(errors), np.inf, errors), initial=0.0))
         max_abs = max(max_abs, error)
         max_rel = max(max_rel, error / scale if scale else error)
-        agrees &= bool(
-            np.allclose(a, b, rtol=RELATIVE_TOLERANCE, atol=RELATIVE_TOLERANCE * scale / 10, equal_nan=True)
-        )
+        may_be_quantised = right.dtype.kind == "f" or right.dtype.itemsize == 1
+        step = quantisation_step(b) if may_be_quantised else 0.0
+        tolerance = max(RELATIVE_TOLERANCE * scale / 10, step)
+        agrees &= bool(np.allclose(a, b, rtol=RELATIVE_TOLERANCE, atol=tolerance, equal_nan=True))
     return max_abs, max_rel, agrees
+
+
+def quantisation_step(values: Array) -> float:
+    """The distance of neighbours among at most 256 evenly spaced levels that all values are of; else 0."""
+    levels = np.unique(values[np.isfinite(values)])
+    if len(levels) < _LEAST_LEVELS:
+        return 0.0
+    step = float(np.diff(levels).min())
+    places = (levels - levels[0]) / step
+    is_even = np.allclose(places, np.round(places), rtol=0.0, atol=0.05)
+    return step if is_even and places[-1] < 256 else 0.0
 
 
 def make_input(spec: TensorSpec, rng: np.random.Generator) -> Array:
     """Standard normal floats; integers and booleans of 0 and 1, which are valid indices nearly everywhere."""
-    dtype = np.dtype(spec.dtype)
-    if dtype.kind == "f":
+    dtype = numpy_dtype(spec.dtype)
+    if is_float(dtype):
         return rng.standard_normal(spec.shape).astype(dtype)
     return rng.integers(0, 2, spec.shape).astype(dtype)
 
@@ -307,7 +323,7 @@ def _write_inputs(
     inputs: Sequence[tuple[str, TensorSpec]], folder: Path, rng: np.random.Generator
 ) -> dict[str, Any]:
     path = folder / "inputs.npz"
-    np.savez(path, *(make_input(spec, rng) for _ in range(NUM_INPUT_SETS) for _, spec in inputs))
+    save_arrays(path, (make_input(spec, rng) for _ in range(NUM_INPUT_SETS) for _, spec in inputs))
     return {"inputs": str(path), "input_names": [name for name, _ in inputs]}
 
 

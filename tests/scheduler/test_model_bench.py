@@ -86,3 +86,16 @@ def test_inputs_are_seeded_and_integers_are_small() -> None:
     assert first.dtype == np.int64 and np.array_equal(first, second)
     assert set(first.flatten().tolist()) <= {0, 1}
     assert make_input(TensorSpec((2,), "bool"), np.random.default_rng(0)).dtype == np.bool_
+
+
+def test_quantised_outputs_agree_if_they_are_a_step_apart() -> None:
+    rng = np.random.default_rng(4)
+    steps = rng.integers(0, 256, (2, 50))
+    expected = (steps.astype(np.float32) - np.float32(113)) * np.float32(0.0371)
+    one, two = expected.copy(), expected.copy()
+    one[0, :9] += np.float32(0.0371)
+    two[1, 3] += np.float32(2 * 0.0371)
+    assert compare_outputs([one], [expected])[2]
+    assert not compare_outputs([two], [expected])[2]
+    floats = rng.standard_normal((2, 50)).astype(np.float32)
+    assert not compare_outputs([floats + np.float32(0.01)], [floats])[2]

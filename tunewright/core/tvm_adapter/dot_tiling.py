@@ -52,16 +52,16 @@ def fixed_lanes(sketch: Trace) -> int | None:
 
 def _fullest_first(mod: tvm.IRModule, target: TargetSpec) -> list[DotIntrinsic]:
     """Instructions of the operands' types, first those whose lanes divide the last axis of the output."""
+    intrinsics = supported_intrinsics(target)
+    rights = {intrinsic.right for intrinsic in intrinsics}
+    if not any(str(param.ty.dtype) in rights for param in mod["main"].params):
+        return []
     contraction = find_contraction(mod, vector_lanes=1)
     if contraction is None:
         return []
     block = contraction.schedule.get(_block(contraction.schedule, contraction.anchor))
     types = {str(region.source.ty.dtype) for region in block.reads}
-    fitting = [
-        intrinsic
-        for intrinsic in supported_intrinsics(target)
-        if types == {intrinsic.computed_left, intrinsic.right}
-    ]
+    fitting = [intrinsic for intrinsic in intrinsics if types == {intrinsic.computed_left, intrinsic.right}]
     return sorted(fitting, key=lambda intrinsic: contraction.vector_extent % intrinsic.lanes != 0)
 
 

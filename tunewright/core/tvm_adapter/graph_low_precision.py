@@ -34,6 +34,7 @@ from tunewright.core.types import TargetSpec
 
 # How far an int8's zero point moves when the number becomes a uint8.
 _SIGN = 128
+_FLOATS = ("float32", "float32")
 _BYTE_LIMITS = {"uint8": (0, 255), "int8": (-128, 127)}
 # ONNX wants a bias to have the scale of the products that it is added to.
 _BIAS_TOLERANCE = 1e-5
@@ -59,6 +60,8 @@ _TRANSPOSE = tvm.ir.Op.get("relax.permute_dims")
 # They move bytes, or compare them, so that a signed number may be an unsigned one on the way.
 _MOVES = (_RESHAPE, _TRANSPOSE, tvm.ir.Op.get("relax.nn.max_pool2d"), tvm.ir.Op.get("relax.strided_slice"))
 
+_OPERATORS = (_ADD, _CONVOLUTION, _DEQUANTIZE, _MATMUL, _QUANTIZE, _RELU, *_MOVES)
+
 
 def rewrite(
     mod: tvm.IRModule, params: Sequence[npt.NDArray[Any]], names: Sequence[str], target: TargetSpec
@@ -71,9 +74,13 @@ def rewrite(
     """
     intrinsics = supported_intrinsics(target)
     byte_lanes = [intrinsic.lanes for intrinsic in intrinsics if intrinsic.right == "int8"]
+    by_name = dict(zip(names, params, strict=True))
+    variables = [
+        var for func in mod.functions.values() if isinstance(func, relax.Function) for var in func.params
+    ]
     rewriter = _LowPrecision(
         mod,
-        dict(zip(names, params, strict=True)),
+        {var: by_name[var.name] for var in variables if var.name in by_name},
         byte_lanes=min(byte_lanes, default=None),
         multiplies_bfloat16=any(intrinsic.right == "bfloat16" for intrinsic in intrinsics),
     )
@@ -136,7 +143,7 @@ class _LowPrecision(PyExprMutator):  # type: ignore[misc]  # TVM has no types
     def __init__(
         self,
         mod: tvm.IRModule,
-        values: Mapping[str, npt.NDArray[Any]],
+        values: Mapping[relax.Var, npt.NDArray[Any]],
         *,
         byte_lanes: int | None,
         multiplies_bfloat16: bool,
@@ -151,6 +158,8 @@ class _LowPrecision(PyExprMutator):  # type: ignore[misc]  # TVM has no types
 
     def visit_call_(self, call: relax.Call) -> Any:
         call = self.visit_expr_post_order(call)
+        if call.op not in _OPERATORS or not all(map(_is_static, call.args[:1])):
+            return call
         result = None
         if call.op in (_MATMUL, _CONVOLUTION) and _types(call) == ("bfloat16", "bfloat16"):
             result = self._bfloat16_product(call)
@@ -180,7 +189,7 @@ class _LowPrecision(PyExprMutator):  # type: ignore[misc]  # TVM has no types
     def _quantize(self, call: relax.Call) -> relax.Expr | None:
         value, scale, zero = call.args
         dtype = str(call.ty.dtype)
-        if dtype not in _BYTE_LIMITS or _size(scale) != 1:
+        if dtype not in _BYTE_LIMITS or _size(scale) != 1 or _types_of(value, scale) != _FLOATS:
             return None
         known = self._quantized.get(self._origin(value))
         if known is not None and self._is_same(known, scale, zero, dtype):
@@ -235,6 +244,9 @@ class _LowPrecision(PyExprMutator):  # type: ignore[misc]  # TVM has no types
         data, scale, zero = call.args
         num_axes = len(_shape(data))
         axis = int(call.attrs.axis) % num_axes if num_axes else 0
+        is_plain = str(data.ty.dtype) in (*_BYTE_LIMITS, "int32") and _types_of(scale, call) == _FLOATS
+        if not is_plain or (_size(scale) != 1 and _shape(scale) != _shape(data)[axis : axis + 1]):
+            return None  # numbers of other sizes, or scales of blocks
         data = self._origin(data)
         zero_value, scale_value = self._value(zero), self._value(scale)
         zero = self._emit(relax.op.astype(zero, "int32"))
@@ -453,14 +465,14 @@ class _LowPrecision(PyExprMutator):  # type: ignore[misc]  # TVM has no types
         return value
 
     def _is_weight(self, value: relax.Expr) -> bool:
-        return isinstance(value, relax.Var) and value.name in self._values
+        return isinstance(value, relax.Var) and value in self._values
 
     def _value(self, value: relax.Expr) -> npt.NDArray[Any] | None:
         """What a weight or a constant holds; None for what is computed."""
         if isinstance(value, tvm.ir.GenericConst):
             constant: npt.NDArray[Any] = value.data.numpy()
             return constant
-        return self._values.get(value.name) if isinstance(value, relax.Var) else None
+        return self._values.get(value) if isinstance(value, relax.Var) else None
 
 
 def _product(call: relax.Call, data: relax.Expr, weight: relax.Expr, **changes: Any) -> relax.Call:
@@ -490,6 +502,11 @@ def _types(call: relax.Call) -> tuple[str, ...]:
 
 def _types_of(*values: relax.Expr) -> tuple[str, ...]:
     return tuple(str(value.ty.dtype) for value in values)
+
+
+def _is_static(value: relax.Expr) -> bool:
+    shape = getattr(value.ty, "shape", None)
+    return isinstance(shape, relax.ShapeExpr) and all(isinstance(n, tvm.tirx.IntImm) for n in shape.values)
 
 
 def _shape(value: relax.Expr) -> tuple[int, ...]:

@@ -39,6 +39,7 @@ _MAX_PAD_LANES = 64
 # Shorter vectors of an epilogue are left to LLVM, which masks them.
 _LEAST_LANES = 4
 _MAX_DRAWS = 1000
+_NEARLY_FULL = 0.6
 _REDUCTION_LEVELS, _SPATIAL_LEVELS, _VECTOR_LEVELS = 2, 3, 4
 
 Tiles = dict[Instruction, list[int]]
@@ -71,6 +72,12 @@ def own_tiles(sketch: Trace) -> Tiles:
     """The tiles that a sketch happens to hold, in the order of its instructions (TVM's map has none)."""
     decisions = sketch.decisions
     return {inst: [int(n) for n in decisions[inst]] for inst in sketch.insts if inst in decisions}
+
+
+def fills_vectors(sketch: Trace, *, vector_lanes: int) -> bool:
+    """Whether the vectors of a sketch are nearly full; those of an instruction always are."""
+    extents = [math.prod(tile) for tile in own_tiles(sketch).values() if len(tile) == _VECTOR_LEVELS]
+    return all(_fullest(extent, vector_lanes) >= _NEARLY_FULL * vector_lanes for extent in extents)
 
 
 def draw_tiles(own: Tiles, rng: np.random.Generator, *, vector_lanes: int) -> Tiles:

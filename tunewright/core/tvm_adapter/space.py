@@ -1,6 +1,8 @@
 """A task's design space: TVM's schedule rules and postprocessors, driven per candidate.
 
-TVM's "llvm" rule set is used on every CPU: its x86 int8 rules do not build or compute wrong numbers.
+Contractions have sketches of our own (`register_tiling`, `dot_tiling`). For the rest, and beside them where
+the vector axis fills less than a vector, TVM's "llvm" rule set is used on every CPU: its x86 int8 rules do
+not build or compute wrong numbers.
 """
 
 import json
@@ -19,6 +21,7 @@ from tunewright.core.tvm_adapter.dot_tiling import dot_tiling_sketches
 from tunewright.core.tvm_adapter.register_tiling import (
     are_reasonable,
     draw_tiles,
+    fills_vectors,
     own_tiles,
     register_tiling_sketches,
 )
@@ -63,12 +66,15 @@ class TaskSpace:
             rand_state=1,
         )
         self._vector_lanes = vector_lanes(target)
-        self._sketches = dot_tiling_sketches(self._mod, target) or register_tiling_sketches(
+        own = dot_tiling_sketches(self._mod, target) or register_tiling_sketches(
             self._mod, vector_lanes=self._vector_lanes
         )
-        self._tiles_registers = bool(self._sketches)
-        if not self._tiles_registers:
-            self._sketches = [space.trace.simplified(True) for space in self._context.generate_design_space()]
+        self._num_own = len(own)
+        if own and fills_vectors(own[0], vector_lanes=self._vector_lanes):
+            self._sketches = own
+        else:
+            others = self._context.generate_design_space()
+            self._sketches = [*own, *(other.trace.simplified(True) for other in others)]
         self._structures = [_structure(trace_to_plain(sketch)[0]) for sketch in self._sketches]
         self._postprocs = list(self._context.space_generator.postprocs)
         self._extractor = ms.feature_extractor.PerStoreFeature()
@@ -76,12 +82,10 @@ class TaskSpace:
     def sample(self, seed: int) -> AppliedCandidate | None:
         """A random candidate, or None where the random decisions were illegal."""
         rng = np.random.default_rng(seed)
-        sketch = self._sketches[int(rng.integers(len(self._sketches)))]
-        tiles = (
-            draw_tiles(own_tiles(sketch), rng, vector_lanes=self._vector_lanes)
-            if self._tiles_registers
-            else {}
-        )
+        number = int(rng.integers(len(self._sketches)))
+        sketch = self._sketches[number]
+        is_own = number < self._num_own
+        tiles = draw_tiles(own_tiles(sketch), rng, vector_lanes=self._vector_lanes) if is_own else {}
         return self._apply_sketch(Trace(sketch.insts, tiles), _tvm_seed(rng), Origin.RANDOM, parent=None)
 
     def realise(self, draft: Draft) -> AppliedCandidate | None:
@@ -91,7 +95,7 @@ class TaskSpace:
         too deep.
         """
         trace = self._sketch_with_decisions(draft.parent.trace_json, draft.decisions)
-        if trace is None or (self._tiles_registers and not self._is_reasonable(draft.decisions)):
+        if trace is None:
             return None
         parent = None if draft.origin in (Origin.RANDOM, Origin.TRANSFER) else draft.parent
         return self._apply_sketch(trace, _REALISING_SEED, draft.origin, parent=parent)
@@ -143,7 +147,8 @@ class TaskSpace:
         """The sketch that a recorded trace was grown from, with other decisions.
 
         TVM can read a trace only by applying it (3-15 ms); its sketch has the same instructions in front,
-        so decisions can simply be put there. None where no sketch has these instructions.
+        so decisions can simply be put there. None where no sketch has these instructions, or where a sketch
+        of our own makes nothing reasonable of the decisions.
         """
         instructions, recorded = json.loads(trace_json)
         kinds = [instruction[0] for instruction in instructions]
@@ -152,7 +157,10 @@ class TaskSpace:
         structure = _structure(instructions[:end])
         if structure not in self._structures or len(taken) != len(decisions):
             return None
-        sketch = self._sketches[self._structures.index(structure)]
+        number = self._structures.index(structure)
+        if number < self._num_own and not self._is_reasonable(decisions):
+            return None
+        sketch = self._sketches[number]
         rebuilt = [_with_annotation(*pair) for pair in zip(sketch.insts, instructions, strict=False)]
         values = [list(value) if isinstance(value, tuple) else value for value in decisions]
         return Trace(rebuilt, {rebuilt[index]: value for index, value in zip(taken, values, strict=True)})
