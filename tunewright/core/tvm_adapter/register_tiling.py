@@ -167,11 +167,7 @@ def tile(
     if not spatial or not reduced or len(loops) != len(reduced) + sum(k == IterVar.DataPar for k in kinds):
         return False
     *rows, last = spatial
-    groups: list[LoopRV] = []
-    if contraction.columns_per_group is not None:
-        group_loop, last = schedule.split(last, [None, contraction.columns_per_group])
-        groups = [group_loop]
-        schedule.reorder(group_loop, *rows, last)
+    groups, last = _split_groups(schedule, rows, last, contraction.columns_per_group)
     outer: list[LoopRV] = []
     middle: list[LoopRV] = []
     inner: list[LoopRV] = []
@@ -220,6 +216,17 @@ def tile(
     if dot is not None:
         schedule.tensorize(lanes, dot.name)
     return True
+
+
+def _split_groups(
+    schedule: Schedule, rows: Sequence[LoopRV], last: LoopRV, columns_per_group: int | None
+) -> tuple[list[LoopRV], LoopRV]:
+    """The loop over the groups of a grouped convolution, outside of all, and that over a group's columns."""
+    if columns_per_group is None:
+        return [], last
+    groups, columns = schedule.split(last, [None, columns_per_group])
+    schedule.reorder(groups, *rows, columns)
+    return [groups], columns
 
 
 def _pad(schedule: Schedule, padding: SBlockRV, chunks: LoopRV | None) -> None:
