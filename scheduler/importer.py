@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from tunewright.core.errors import ModelImportError
 from tunewright.core.types import TargetSpec, TensorSpec
-from tunewright.scheduler import onnx_prepare
+from tunewright.scheduler import onnx_prepare, onnx_recurrent
 
 if TYPE_CHECKING:
     import onnx
@@ -64,6 +64,7 @@ def import_model(
     model = onnx_prepare.load_onnx(path)
     onnx_prepare.bind_shapes(model, input_shapes or {})
     onnx_prepare.normalise(model)
+    onnx_recurrent.unroll(model)
     input_names = [value.name for value in model.graph.input]
     output_names = [value.name for value in model.graph.output]
     with tempfile.TemporaryDirectory(prefix="tunewright-import-") as scratch:

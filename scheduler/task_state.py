@@ -15,6 +15,7 @@ from tunewright.core.types import (
 )
 from tunewright.scheduler.events import TaskStatus
 from tunewright.scheduler.task_scheduler import TaskProgress
+from tunewright.search.decisions import has_decisions
 from tunewright.search.stopping import is_stalled
 from tunewright.search.strategy import SearchStrategy
 
@@ -67,8 +68,7 @@ class TaskState:
             if isinstance(result, MeasureFailure) and result.kind is not FailureKind.PRUNED:
                 self.num_failures += 1
             self.best_curve.append(best)
-        # The default schedule is no point of the design space: there is nothing to mutate or learn from it.
-        self.entry.strategy.tell([t for t in trials if t.record.candidate.origin is not Origin.SEED])
+        self.entry.strategy.tell(list(filter(_is_point, trials)))
 
     def incumbent(self) -> MeasureSuccess | None:
         """The fastest verified result, as if the machine had been equally fast for all of them."""
@@ -118,3 +118,9 @@ def latency_secs(statuses: Sequence[TaskStatus], *, of_default: bool = False) ->
             return None
         total += status.weight * secs
     return total
+
+
+def _is_point(trial: RecordedTrial) -> bool:
+    """Whether a trial is one of the design space: a default schedule without decisions teaches nothing."""
+    candidate = trial.record.candidate
+    return candidate.origin is not Origin.SEED or has_decisions(candidate.trace_json)

@@ -276,6 +276,14 @@ def parse_trace(trace_json: str) -> ParsedTrace:
     )
 
 
+def has_decisions(trace_json: str) -> bool:
+    """Whether a trace is one of many: the point of a sketch with holes."""
+    try:
+        return bool(parse_trace(trace_json).holes)
+    except (ValueError, TypeError, IndexError, KeyError):
+        return False
+
+
 def _hole(instruction: Sequence[Any], value: Any) -> Hole:
     match instruction[0], instruction[2]:
         case "SamplePerfectTile", [num_levels, max_innermost]:

@@ -46,6 +46,8 @@ from tunewright.search.transfer import transferred_drafts
 _MIN_TRIALS_TO_DRAFT = 8
 # Random candidates that show the sketches of a task: of three, one is missed with a chance of 0.5 %.
 _NUM_EXAMPLES = 16
+# Doublings of the time by which another task's schedule may seem behind.
+_FAR_BEHIND = 1.0
 # Parents of single steps.
 _NUM_SUMMITS = 2
 _SHARES = ("random_share", "max_sibling_share", "opening_random_share", "transfer_share", "descent_share")
@@ -188,11 +190,12 @@ class EvolutionarySearch:
         config, rng = self._config, random.Random(self._ledger.next_seed())
         examples = {point: applied.candidate for point, applied in self._examples.items()}
         seeds = self._seeds if config.transfer_share > 0.0 else ()
-        foreign = transferred_drafts(self._decisions, examples, seeds)
+        suited = self._suited(examples, rng)
+        foreign = self._promising(transferred_drafts(self._decisions, examples, seeds), suited)
         n_foreign = min(len(foreign), round(config.transfer_share * n))
         n_suited = round((1.0 - config.opening_random_share) * (n - n_foreign))
         per_trial = config.opening_applied_per_trial if self._model.is_fitted else 1.0
-        suited = self._suited(examples, round(per_trial * n_suited), rng)
+        suited = diverse_drafts(suited, round(per_trial * n_suited), max_sibling_share=1.0)
         self._survivors = _first(foreign, config.max_survivors)
         realised = self._realise(_first(foreign, round(config.applied_per_trial * n_foreign)) | suited)
         ranked = [proposal for _, proposal in self._rank(realised, self._scorer.believe)]
@@ -205,17 +208,25 @@ class EvolutionarySearch:
                 batch.append(Proposal(applied, score=None))
         return batch
 
-    def _suited(self, examples: Mapping[DecisionPoint, Candidate], n: int, rng: random.Random) -> Drafts:
-        """The best of many random points by what the hardware makes one expect."""
+    def _suited(self, examples: Mapping[DecisionPoint, Candidate], rng: random.Random) -> Drafts:
+        """Many random points, best first by what the hardware makes one expect."""
         ancestors = list(examples.items())
         if not ancestors:
             return {}
         drafts = dict(
             random_draft(self._decisions, ancestors, rng) for _ in range(self._config.opening_drafts)
         )
-        return diverse_drafts(
-            dict(best_drafts(drafts, self._scorer.believe, len(drafts))), n, max_sibling_share=1.0
-        )
+        return dict(best_drafts(drafts, self._scorer.believe, len(drafts)))
+
+    def _promising(self, foreign: Drafts, suited: Drafts) -> Drafts:
+        """Without those that one expects to be much slower than the best of `suited`: what is good for an
+        unlike task may not be for this one."""
+        if not foreign or not suited:
+            return foreign
+        points = [*foreign, next(iter(suited))]
+        *beliefs, best = self._scorer.believe(points).tolist()
+        kept = zip(foreign.items(), beliefs, strict=True)
+        return {point: draft for (point, draft), belief in kept if belief >= best - _FAR_BEHIND}
 
     def _draft_and_verify(self, n: int) -> list[Proposal]:
         config, rng = self._config, random.Random(self._ledger.next_seed())

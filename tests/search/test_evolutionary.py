@@ -276,6 +276,24 @@ def test_the_first_batch_takes_what_was_best_for_other_tasks() -> None:
     assert first[0][:2] == ((8, 8, 2, 4), (4, 2, 4, 16))  # twice the extents: inner factors stay
 
 
+def test_what_seems_half_as_fast_is_not_taken_over() -> None:
+    """Vectors of one number were best for the other task; here one can expect better."""
+    narrow, wide = ([[4, 8, 2, 4], [2, 32, 4, 1]], [[4, 8, 2, 4], [2, 2, 4, 16]])
+    taken = []
+    for tiles in (narrow, wide):
+        strategy = EvolutionarySearch(
+            NestSpace("product", [PRODUCT, PRODUCT_ATTACHED]),
+            unfitted(),
+            DraftTrees(seed=0),
+            seed=0,
+            seeds=[seed_of(ssrsrs(tiles, [[32, 4]], unroll=2), 1e-3)],
+            hardware=Hardware(num_threads=4, vector_lanes=16),
+        )
+        origins = [proposal.applied.candidate.origin for proposal in strategy.ask(16)]
+        taken.append(origins.count(Origin.TRANSFER))
+    assert taken == [0, 1]
+
+
 def test_a_task_that_gains_nothing_takes_single_steps_from_its_best() -> None:
     landscape = gemm_landscape()
     strategy = told_strategy(landscape, EvolutionaryConfig(descent_patience=16, random_share=0.0))

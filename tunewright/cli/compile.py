@@ -15,9 +15,12 @@ from tunewright.cli.tasks import (
     existing_log,
     import_for_cli,
 )
+from tunewright.core.types import Origin
+from tunewright.core.units import format_ms
 from tunewright.scheduler.kernel_choice import UNREMARKABLE_MISSES, Variant
 
 if TYPE_CHECKING:
+    from tunewright.scheduler.kernel_choice import RankedRecord
     from tunewright.scheduler.stitch import CompileReport
 
 
@@ -58,7 +61,10 @@ def compile_(
 
 
 def print_report(report: "CompileReport") -> None:
-    """Coverage on stdout; what was missed, and why, on stderr."""
+    """What won each task and how much comes from the log on stdout; what was missed, and why, on stderr."""
+    for choice in report.choices:
+        if choice.record is not None:
+            typer.echo(f"  {choice.task.workload.name}: {_winner(choice.record)}")
     typer.echo(
         f"{report.num_from_log} of {len(report.choices)} tasks, "
         f"{100 * report.coverage_ratio:.1f} % of the predicted time, from the log"
@@ -71,3 +77,10 @@ def print_report(report: "CompileReport") -> None:
         f"wrote {report.folder} "
         f"({report.choose_secs:.1f} s for schedules, {report.build_secs:.1f} s to build)"
     )
+
+
+def _winner(record: "RankedRecord") -> str:
+    """0.152 ms, trial 118 (mutation); the default schedule is a trial of every task, and may win."""
+    origin = record.trial.record.candidate.origin
+    how = "the default schedule" if origin is Origin.SEED else str(origin)
+    return f"{format_ms(record.secs)}, trial {record.trial.record_id} ({how})"

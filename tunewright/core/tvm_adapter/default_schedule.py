@@ -8,13 +8,15 @@ producers inlined, spatial loops outside and in parallel, reductions inside them
 vectorised.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import tvm
 from tvm.s_tir import meta_schedule as ms
 from tvm.s_tir.schedule import LoopRV, SBlockRV, Schedule, Trace
 from tvm.tirx import IterVar
 
-from tunewright.core.tile_model import relative_speed
+from tunewright.core.tile_model import REDUCTION_LEVELS, relative_speed
 from tunewright.core.tvm_adapter.canonical import load_module
 from tunewright.core.tvm_adapter.contraction import packs_weights
 from tunewright.core.tvm_adapter.dot_tiling import dot_tiling_sketches, fixed_lanes
@@ -42,9 +44,8 @@ def default_trace(mod_json: str, target: TargetSpec) -> str:
     mod, lanes = load_module(mod_json), vector_lanes(target)
     tilings = dot_tiling_sketches(mod, target) or register_tiling_sketches(mod, vector_lanes=lanes)
     if tilings:
-        # Where an input is padded, the last one pads it chunk by chunk, as long as it is in the cache.
-        tiles = _fastest_tiles(tilings[-1], target.num_threads, lanes)
-        found = _realised(mod, tilings[-1], tiles, target)
+        sketch, tiles = _fastest(tilings, target.num_threads, lanes)
+        found = _realised(mod, sketch, tiles, target)
         if found is not None:
             return found
     for sketch in row_tiling_sketches(mod, vector_lanes=lanes):
@@ -54,14 +55,27 @@ def default_trace(mod_json: str, target: TargetSpec) -> str:
     return simple_trace(mod_json, target)
 
 
-def _fastest_tiles(sketch: Trace, num_threads: int, lanes: int) -> Tiles:
-    """Of random tiles those that should run fastest; always the same ones."""
+def _fastest(tilings: Sequence[Trace], num_threads: int, lanes: int) -> tuple[Trace, Tiles]:
+    """Of random tiles those that should run fastest, always the same ones, and the sketch for them.
+
+    The last sketch pads an input chunk by chunk, as long as it is in the cache. Where several chunks share
+    their rows, each would pad them again: the one before it pads all at once.
+    """
     rng = np.random.default_rng(0)
+    sketch = tilings[-1]
     own = own_tiles(sketch)
     drawn = [draw_tiles(own, rng, vector_lanes=lanes) for _ in range(_NUM_DRAWS)]
     factors = [np.array([tiles[inst] for tiles in drawn], dtype=np.float64) for inst in drawn[0]]
     speeds = relative_speed(factors, num_threads=num_threads, lanes=fixed_lanes(sketch))
-    return drawn[int(np.argmax(speeds))]
+    tiles = list(drawn[int(np.argmax(speeds))].values())
+    columns = [tile for tile in tiles if len(tile) != REDUCTION_LEVELS][-1]
+    if columns[0] > 1 and _pads_late(sketch):
+        sketch = next((early for early in tilings[-2:-1] if not _pads_late(early)), sketch)
+    return sketch, dict(zip(own_tiles(sketch), tiles, strict=True))
+
+
+def _pads_late(sketch: Trace) -> bool:
+    return any(inst.kind.name == "ComputeAt" for inst in sketch.insts)
 
 
 def _realised(mod: tvm.IRModule, sketch: Trace, tiles: Tiles, target: TargetSpec) -> str | None:
