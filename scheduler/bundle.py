@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -25,15 +26,17 @@ class LoadedModel:
     def __init__(self, manifest: Manifest, executor: "GraphExecutor") -> None:
         self.manifest = manifest
         self._executor = executor
+        self._inputs = dict(manifest.inputs)
+        self._outputs = dict(manifest.outputs)
 
     @property
     def inputs(self) -> Mapping[str, TensorSpec]:
         """The inputs by the model's own names, in order."""
-        return dict(self.manifest.inputs)
+        return self._inputs
 
     @property
     def outputs(self) -> Mapping[str, TensorSpec]:
-        return dict(self.manifest.outputs)
+        return self._outputs
 
     @overload
     def run(self, inputs: Mapping[str, npt.ArrayLike]) -> dict[str, Array]: ...
@@ -110,9 +113,15 @@ def load(folder: str | os.PathLike[str]) -> LoadedModel:
     return LoadedModel(manifest, executor)
 
 
+@cache
+def _name(dtype: np.dtype[Any]) -> str:
+    """Making this text takes longer than copying a small input."""
+    return str(dtype)
+
+
 def _checked(name: str, spec: TensorSpec, value: npt.ArrayLike) -> Array:
     array = np.asarray(value)
-    if array.shape != spec.shape or str(array.dtype) != spec.dtype:
+    if array.shape != spec.shape or _name(array.dtype) != spec.dtype:
         raise ConfigError(
             f"input {name!r} is {array.dtype}{list(array.shape)}, "
             f"the model takes {spec.dtype}{list(spec.shape)}"
