@@ -16,6 +16,7 @@ from onnx.helper import make_node
 # Axes and bounds are inputs of Squeeze, Unsqueeze and Slice from here on.
 _MIN_OPSET = 13
 _NUM_GATES = 4
+_MAX_JOINED = 8
 _ATTRIBUTES = {"hidden_size", "direction"}
 _DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
 
@@ -99,7 +100,7 @@ class _Lstm:
             states[step] = self._add("Unsqueeze", hidden, self._ints(0, 1))
         assert hidden is not None and cell is not None
         return (
-            self._add("Concat", *states, axis=0),
+            self._joined(states),
             self._add("Unsqueeze", hidden, self._ints(0)),
             self._add("Unsqueeze", cell, self._ints(0)),
         )
@@ -110,6 +111,13 @@ class _Lstm:
         if cell is not None:
             added = self._add("Add", self._add("Mul", self._add("Sigmoid", keep), cell), added)
         return self._add("Mul", self._add("Sigmoid", exit_), self._add("Tanh", added)), added
+
+    def _joined(self, states: Sequence[str]) -> str:
+        """All steps in one, a few at a time: TVM takes minutes over a concatenation of many."""
+        while len(states) > 1:
+            groups = [states[start : start + _MAX_JOINED] for start in range(0, len(states), _MAX_JOINED)]
+            states = [self._add("Concat", *group, axis=0) for group in groups]
+        return states[0]
 
     def _transposed(self, weight: str, side: int) -> str:
         return self._add("Transpose", self._side(weight, side), perm=[1, 0])
