@@ -91,9 +91,9 @@ class _Lstm:
         hidden = self._side(first_hidden, side) if first_hidden else None
         cell = self._side(first_cell, side) if first_cell else None
         states = [""] * self._num_steps
-        inputs = self._slices(gates, 0, [1] * self._num_steps)
         for step in reversed(range(self._num_steps)) if is_reverse else range(self._num_steps):
-            total = self._add("Squeeze", inputs[step], self._ints(0))
+            # A slice would be another task for each step; an index is an input, as weights are.
+            total = self._add("Squeeze", self._add("Gather", gates, self._ints(step), axis=0), self._ints(0))
             if hidden is not None:
                 total = self._add("Add", self._add("MatMul", hidden, recurrent), total)
             hidden, cell = self._step(total, cell)
