@@ -14,7 +14,7 @@ from tunewright.workers.pool import Pool
 from tunewright.workers.streaming import Crew, PieceFailure, StreamSpec
 
 # A convolution's candidate takes 25 ms; the first of a child also makes the space (5-40 ms).
-_ITEM_LIMIT_SECS = 20.0
+_ITEM_LIMIT_SECS = 5.0
 _MEMORY_BYTES = 4 << 30
 
 
