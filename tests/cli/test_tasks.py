@@ -45,7 +45,7 @@ def test_tasks_are_listed_for_people_and_for_programs(
     assert run("tasks", path, *bound) == 0
     captured = capsys.readouterr()
     assert "conv2d_add_relu" in captured.out and "predicted" in captured.out
-    assert "7 tasks in 8 calls" in captured.err and "0 have a record" in captured.err
+    assert "8 tasks in 9 calls" in captured.err and "0 have a record" in captured.err
 
     assert run("tasks", path, *bound, "-f", "json") == 0
     rows = json.loads(capsys.readouterr().out)

@@ -21,7 +21,7 @@ from tunewright.core.tvm_adapter.traces import ReplayError, new_schedule, replay
 from tunewright.core.types import TargetSpec
 
 # TVM names alias-analysis nodes in the IR by the addresses that its own objects happen to have.
-_ADDRESS = re.compile(r'"0x[0-9a-f]+"')
+_ADDRESS = re.compile(r'"0x[0-9a-f]+')  # a suffix says which part of the object
 
 _MAX_PYTHON_CALLS = 100
 
