@@ -6,7 +6,8 @@ What can be computed on the way is inlined. Axes that no tile fits are padded: 1
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import tvm
@@ -14,7 +15,7 @@ from tvm.s_tir import SBlock
 from tvm.s_tir.schedule import SBlockRV, Schedule
 from tvm.tirx import IndexMap, IterVar, Var
 
-from tunewright.core.tvm_adapter.traces import block_names, new_schedule
+from tunewright.core.tvm_adapter.traces import block_names, inlined, is_branching, new_schedule
 
 # TVM moves a block with this annotation out of the kernel, to where a model is loaded.
 PACKS_WEIGHTS = "meta_schedule.layout_rewrite_preproc"
@@ -52,7 +53,7 @@ def find_contraction(mod: tvm.IRModule, *, vector_lanes: int, group: int = 1) ->
         group: where it is not 1, one instruction takes that many steps of the last reduction for a whole
             vector, so both axes are padded if they must be.
     """
-    schedule = _inlined(new_schedule(mod, seed=1))
+    schedule = inlined(new_schedule(mod, seed=1), _is_inlinable)
     names = block_names(schedule)
     reductions = [name for name in names if is_reduction(schedule, _block(schedule, name))]
     if len(reductions) != 1:
@@ -97,19 +98,15 @@ def packs_weights(schedule: Schedule) -> bool:
     return any(PACKS_WEIGHTS in (block.annotations or {}) for block in blocks)
 
 
-def _inlined(schedule: Schedule) -> Schedule:
-    for name in block_names(schedule):
-        attempt = schedule.copy()
-        block = _block(attempt, name)
-        # The branch of a border would be taken again for each use.
-        if is_reduction(attempt, block) or "if_then_else" in str(attempt.get(block).body):
-            continue
-        try:
-            attempt.compute_inline(block)
-        except RuntimeError:  # ScheduleError: it writes an output, or is read in a way that forbids it
-            continue
-        schedule = attempt
-    return schedule
+def _is_inlinable(schedule: Schedule, block: SBlockRV) -> bool:
+    """The branch of a border would be taken again for each use."""
+    return not is_reduction(schedule, block) and not is_branching(schedule, block)
+
+
+@cache
+def fullest_vector(extent: int, vector_lanes: int) -> int:
+    """Lanes of the fullest vector that divides an axis."""
+    return max(lanes for lanes in range(1, vector_lanes + 1) if extent % lanes == 0)
 
 
 def _padded(contraction: Contraction, vector_lanes: int, group: int) -> Contraction:
@@ -132,14 +129,13 @@ def _padded(contraction: Contraction, vector_lanes: int, group: int) -> Contract
     if group == 1:
         for name in pads_weights:
             _pack_vectors(schedule, anchor, _block(schedule, name), vector_lanes)
-    return Contraction(
-        schedule,
-        contraction.anchor,
-        tuple(name for name in names[:position] if name not in pads_weights),
-        others[0] if others else crop,
+    return replace(
+        contraction,
+        schedule=schedule,
+        paddings=tuple(name for name in names[:position] if name not in pads_weights),
+        epilogue=others[0] if others else crop,
         pads_weights=bool(pads_weights),
         pads_vectors=_extent(_spatial(schedule.get(anchor))[-1]) != contraction.vector_extent,
-        vector_extent=contraction.vector_extent,
     )
 
 
@@ -165,7 +161,7 @@ def _multiples(block: SBlock, vector_lanes: int, group: int) -> list[int]:
     spatial = _spatial(block)
     last, rows = spatial[-1], _row_axes(block, spatial)
     wanted = {}
-    fullest = max(n for n in range(1, vector_lanes + 1) if _extent(last) % n == 0)
+    fullest = fullest_vector(_extent(last), vector_lanes)
     filled = _extent(last) / (math.ceil(_extent(last) / vector_lanes) * vector_lanes)
     least = _LEAST_GAIN * filled if group == 1 else 1.0
     if fullest / vector_lanes < least:

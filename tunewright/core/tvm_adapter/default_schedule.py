@@ -19,16 +19,22 @@ from tvm.tirx import IterVar
 from tunewright.core.tile_model import REDUCTION_LEVELS, relative_speed
 from tunewright.core.tvm_adapter.canonical import load_module
 from tunewright.core.tvm_adapter.contraction import packs_weights
-from tunewright.core.tvm_adapter.dot_tiling import dot_tiling_sketches, fixed_lanes
+from tunewright.core.tvm_adapter.dot_tiling import fixed_lanes, own_sketches
 from tunewright.core.tvm_adapter.register_tiling import (
     Tiles,
     draw_tiles,
     own_tiles,
-    register_tiling_sketches,
 )
 from tunewright.core.tvm_adapter.row_tiling import row_tiling_sketches
 from tunewright.core.tvm_adapter.target import tvm_target, vector_lanes
-from tunewright.core.tvm_adapter.traces import block_names, extent_of, new_schedule, trace_to_json
+from tunewright.core.tvm_adapter.traces import (
+    block_names,
+    extent_of,
+    inlined,
+    is_branching,
+    new_schedule,
+    trace_to_json,
+)
 from tunewright.core.types import TargetSpec
 
 _MAX_VECTOR_LANES = 64
@@ -42,7 +48,7 @@ _NUM_DRAWS = 500
 def default_trace(mod_json: str, target: TargetSpec) -> str:
     """The default schedule of a workload as a trace, to be replayed like any candidate's."""
     mod, lanes = load_module(mod_json), vector_lanes(target)
-    tilings = dot_tiling_sketches(mod, target) or register_tiling_sketches(mod, vector_lanes=lanes)
+    tilings = own_sketches(mod, target)
     if tilings:
         sketch, tiles = _fastest(tilings, target.num_threads, lanes)
         found = _realised(mod, sketch, tiles, target)
@@ -104,8 +110,7 @@ def simple_trace(mod_json: str, target: TargetSpec) -> str:
 
     Every block is scheduled on a copy, so that what does not apply to it leaves the rest untouched.
     """
-    schedule = new_schedule(load_module(mod_json), seed=1)
-    schedule = _inline_injective(schedule)
+    schedule = inlined(new_schedule(load_module(mod_json), seed=1), lambda *block: not is_branching(*block))
     for name in block_names(schedule):
         attempt = schedule.copy()
         try:
@@ -114,21 +119,6 @@ def simple_trace(mod_json: str, target: TargetSpec) -> str:
             continue
         schedule = attempt
     return trace_to_json(schedule.trace)
-
-
-def _inline_injective(schedule: Schedule) -> Schedule:
-    """Inline every producer that TVM can inline and that holds no reduction or branch (padding)."""
-    for name in block_names(schedule):
-        attempt = schedule.copy()
-        block = attempt.get_sblock(name, func_name="main")
-        if "if_then_else" in str(attempt.get(block).body):
-            continue
-        try:
-            attempt.compute_inline(block)
-        except RuntimeError:
-            continue
-        schedule = attempt
-    return schedule
 
 
 def _schedule_block(schedule: Schedule, block: SBlockRV, num_threads: int) -> None:

@@ -19,7 +19,8 @@ from tunewright.core.tvm_adapter.contraction import (
     find_contraction,
     reads_weights,
 )
-from tunewright.core.tvm_adapter.register_tiling import tile, when_to_pad
+from tunewright.core.tvm_adapter.register_tiling import register_tiling_sketches, tile, when_to_pad
+from tunewright.core.tvm_adapter.target import vector_lanes
 from tunewright.core.tvm_adapter.x86_intrinsics import (
     DOT_INTRINSICS,
     DotIntrinsic,
@@ -27,6 +28,13 @@ from tunewright.core.tvm_adapter.x86_intrinsics import (
     supported_intrinsics,
 )
 from tunewright.core.types import TargetSpec
+
+
+def own_sketches(mod: tvm.IRModule, target: TargetSpec) -> list[Trace]:
+    """The sketches of our own rules: around an instruction where one fits, else of plain register tiling."""
+    return dot_tiling_sketches(mod, target) or register_tiling_sketches(
+        mod, vector_lanes=vector_lanes(target)
+    )
 
 
 def dot_tiling_sketches(mod: tvm.IRModule, target: TargetSpec) -> list[Trace]:

@@ -19,14 +19,14 @@ How much is unrolled is limited, as LLVM's time grows faster than the code.
 
 import math
 from collections.abc import Iterable, Sequence
-from functools import cache
 
 import numpy as np
 import tvm
 from tvm.s_tir.schedule import ExprRV, Instruction, LoopRV, SBlockRV, Schedule, Trace
 from tvm.tirx import IterVar
 
-from tunewright.core.tvm_adapter.contraction import Contraction, find_contraction
+from tunewright.core.tile_model import REDUCTION_LEVELS
+from tunewright.core.tvm_adapter.contraction import Contraction, find_contraction, fullest_vector
 from tunewright.core.tvm_adapter.traces import extent_of
 from tunewright.core.tvm_adapter.x86_intrinsics import DotIntrinsic
 
@@ -40,7 +40,7 @@ _MAX_PAD_LANES = 64
 _LEAST_LANES = 4
 _MAX_DRAWS = 1000
 _NEARLY_FULL = 0.6
-_REDUCTION_LEVELS, _SPATIAL_LEVELS, _VECTOR_LEVELS = 2, 3, 4
+_SPATIAL_LEVELS, _VECTOR_LEVELS = 3, 4
 
 Tiles = dict[Instruction, list[int]]
 
@@ -77,7 +77,7 @@ def own_tiles(sketch: Trace) -> Tiles:
 def fills_vectors(sketch: Trace, *, vector_lanes: int) -> bool:
     """Whether the vectors of a sketch are nearly full; those of an instruction always are."""
     extents = [math.prod(tile) for tile in own_tiles(sketch).values() if len(tile) == _VECTOR_LEVELS]
-    return all(_fullest(extent, vector_lanes) >= _NEARLY_FULL * vector_lanes for extent in extents)
+    return all(fullest_vector(extent, vector_lanes) >= _NEARLY_FULL * vector_lanes for extent in extents)
 
 
 def draw_tiles(own: Tiles, rng: np.random.Generator, *, vector_lanes: int) -> Tiles:
@@ -98,13 +98,13 @@ def are_reasonable(tiles: Iterable[Sequence[int]], *, vector_lanes: int) -> bool
     """
     accumulators = steps = 1
     for factors in tiles:
-        if len(factors) == _REDUCTION_LEVELS:
+        if len(factors) == REDUCTION_LEVELS:
             steps *= factors[1]
             if factors[1] > _MAX_UNROLLED_STEPS:
                 return False
         else:
             accumulators *= factors[2]
-        if len(factors) == _VECTOR_LEVELS and factors[3] != _fullest(math.prod(factors), vector_lanes):
+        if len(factors) == _VECTOR_LEVELS and factors[3] != fullest_vector(math.prod(factors), vector_lanes):
             return False
     return accumulators <= _MAX_ACCUMULATORS and accumulators * steps <= _MAX_BODY
 
@@ -114,7 +114,7 @@ def _random_tile(factors: Sequence[int], rng: np.random.Generator, vector_lanes:
     rest = math.prod(factors)
     lanes = []
     if len(factors) == _VECTOR_LEVELS:
-        lanes = [_fullest(rest, vector_lanes)]
+        lanes = [fullest_vector(rest, vector_lanes)]
         rest //= lanes[0]
     tile = [1] * (len(factors) - len(lanes))
     prime = 2
@@ -124,12 +124,6 @@ def _random_tile(factors: Sequence[int], rng: np.random.Generator, vector_lanes:
             rest //= prime
         prime += 1
     return tile + lanes
-
-
-@cache
-def _fullest(extent: int, vector_lanes: int) -> int:
-    """Lanes of the fullest vector that divides an axis."""
-    return max(lanes for lanes in range(1, vector_lanes + 1) if extent % lanes == 0)
 
 
 def when_to_pad(contraction: Contraction) -> tuple[bool, ...]:
@@ -188,7 +182,7 @@ def tile(
     steps = [
         schedule.split(
             loop,
-            schedule.sample_perfect_tile(loop, n=_REDUCTION_LEVELS, max_innermost_factor=_MAX_UNROLLED_STEPS),
+            schedule.sample_perfect_tile(loop, n=REDUCTION_LEVELS, max_innermost_factor=_MAX_UNROLLED_STEPS),
         )
         for loop in reduced
     ]
@@ -238,7 +232,7 @@ def _pad(schedule: Schedule, padding: SBlockRV, chunks: LoopRV | None) -> None:
         *rows, last = schedule.get_loops(padding)
         schedule.parallel(schedule.fuse(*rows[:-1]) if len(rows) > 2 else rows[0])
     extent = extent_of(schedule, last)
-    lanes = max(n for n in range(1, _MAX_PAD_LANES + 1) if extent % n == 0)
+    lanes = fullest_vector(extent, _MAX_PAD_LANES)
     if lanes > 1:
         _, vector = schedule.split(last, [None, lanes])
         schedule.vectorize(vector)

@@ -9,34 +9,24 @@ import tvm
 from tvm.s_tir.schedule import LoopRV, SBlockRV, Schedule, Trace
 from tvm.tirx import IterVar
 
-from tunewright.core.tvm_adapter.contraction import is_reduction
-from tunewright.core.tvm_adapter.traces import block_names, extent_of, new_schedule
+from tunewright.core.tvm_adapter.contraction import fullest_vector, is_reduction
+from tunewright.core.tvm_adapter.traces import block_names, extent_of, inlined, new_schedule
 
 _LEAST_LANES = 4
 
 
 def row_tiling_sketches(mod: tvm.IRModule, *, vector_lanes: int) -> list[Trace]:
     """One sketch without choices where all reductions are of the last axis of equal rows; else none."""
-    schedule = _inlined(new_schedule(mod, seed=1))
+    schedule = inlined(new_schedule(mod, seed=1), _is_read_once)
     try:
         return [schedule.trace.simplified(True)] if _tile(schedule, vector_lanes) else []
     except RuntimeError:  # ScheduleError: not row by row
         return []
 
 
-def _inlined(schedule: Schedule) -> Schedule:
-    """What only one block reads is computed there; what several read would be computed several times."""
-    for name in block_names(schedule):
-        attempt = schedule.copy()
-        block = attempt.get_sblock(name, func_name="main")
-        if is_reduction(attempt, block) or len(attempt.get_consumers(block)) != 1:
-            continue
-        try:
-            attempt.compute_inline(block)
-        except RuntimeError:  # ScheduleError: it is read in a way that forbids it
-            continue
-        schedule = attempt
-    return schedule
+def _is_read_once(schedule: Schedule, block: SBlockRV) -> bool:
+    """What several blocks read would be computed several times."""
+    return not is_reduction(schedule, block) and len(schedule.get_consumers(block)) == 1
 
 
 def _tile(schedule: Schedule, vector_lanes: int) -> bool:
@@ -92,7 +82,7 @@ def _vectorize(schedule: Schedule, loop: LoopRV, vector_lanes: int) -> None:
 
 def _lanes(extent: int, vector_lanes: int) -> int | None:
     """The fullest vector that divides an axis; None where it would hold next to nothing."""
-    lanes = max(n for n in range(1, vector_lanes + 1) if extent % n == 0)
+    lanes = fullest_vector(extent, vector_lanes)
     return lanes if lanes >= _LEAST_LANES else None
 
 

@@ -17,13 +17,12 @@ from tvm_ffi import structural_hash
 from tunewright.core.keys import digest
 from tunewright.core.tvm_adapter.canonical import load_module
 from tunewright.core.tvm_adapter.contraction import PACKS_WEIGHTS, packs_weights
-from tunewright.core.tvm_adapter.dot_tiling import dot_tiling_sketches
+from tunewright.core.tvm_adapter.dot_tiling import own_sketches
 from tunewright.core.tvm_adapter.register_tiling import (
     are_reasonable,
     draw_tiles,
     fills_vectors,
     own_tiles,
-    register_tiling_sketches,
 )
 from tunewright.core.tvm_adapter.target import tvm_target, vector_lanes
 from tunewright.core.tvm_adapter.traces import (
@@ -66,9 +65,7 @@ class TaskSpace:
             rand_state=1,
         )
         self._vector_lanes = vector_lanes(target)
-        own = dot_tiling_sketches(self._mod, target) or register_tiling_sketches(
-            self._mod, vector_lanes=self._vector_lanes
-        )
+        own = own_sketches(self._mod, target)
         self._num_own = len(own)
         if own and fills_vectors(own[0], vector_lanes=self._vector_lanes):
             self._sketches = own

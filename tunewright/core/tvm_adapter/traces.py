@@ -1,11 +1,12 @@
 """Schedule traces: between TVM's objects and the JSON text that the log keeps."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import tvm
 from tvm.s_tir import Schedule
-from tvm.s_tir.schedule import LoopRV, Trace
+from tvm.s_tir.schedule import LoopRV, SBlockRV, Trace
 from tvm.s_tir.schedule import _ffi_api as schedule_ffi
 from tvm_ffi import Array, Map
 
@@ -27,6 +28,26 @@ def block_names(schedule: Schedule) -> list[str]:
     """Names of the blocks of the main function, in the order in which they run."""
     root = schedule.get_sblock("root", func_name="main")
     return [str(schedule.get(block).name_hint) for block in schedule.get_child_blocks(root)]
+
+
+def inlined(schedule: Schedule, is_wanted: Callable[[Schedule, SBlockRV], bool]) -> Schedule:
+    """The schedule with every wanted block computed where it is read, as far as TVM can do that."""
+    for name in block_names(schedule):
+        attempt = schedule.copy()
+        block = attempt.get_sblock(name, func_name="main")
+        if not is_wanted(attempt, block):
+            continue
+        try:
+            attempt.compute_inline(block)
+        except RuntimeError:  # ScheduleError: it writes an output, or is read in a way that forbids it
+            continue
+        schedule = attempt
+    return schedule
+
+
+def is_branching(schedule: Schedule, block: SBlockRV) -> bool:
+    """Whether a block decides for each element, as at the border of a padded input."""
+    return "if_then_else" in str(schedule.get(block).body)
 
 
 def extent_of(schedule: Schedule, loop: LoopRV) -> int:
