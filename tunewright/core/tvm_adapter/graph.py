@@ -292,8 +292,7 @@ def _static_shape(ty: relax.TensorType) -> tuple[int, ...] | None:
 def _label(function: str) -> str:
     """fused_conv2d1_add1_relu11 -> conv2d_add_relu"""
     label = re.sub(r"(?<=[a-z])\d+(?=_|$)", "", function.removeprefix("fused_"))
-    label = graph_low_precision.readable(label)
-    for parts, name in graph_rewrites.LABELS.items():
+    for parts, name in (graph_low_precision.LABELS | graph_rewrites.LABELS).items():
         label = label.replace(parts, name)
     return label
 

@@ -29,6 +29,7 @@ import tvm
 from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
+from tunewright.core.tvm_adapter.graph_rewrites import rewritten
 from tunewright.core.tvm_adapter.x86_intrinsics import supported_intrinsics
 from tunewright.core.types import TargetSpec
 
@@ -39,7 +40,8 @@ _BYTE_LIMITS = {"uint8": (0, 255), "int8": (-128, 127)}
 # ONNX wants a bias to have the scale of the products that it is added to.
 _BIAS_TOLERANCE = 1e-5
 
-_LABELS = {
+# What operators are called after they have been taken apart and fused.
+LABELS = {
     "multiply_tir_round_add_maximum_minimum_cast_cast": "quantize",
     "multiply_relu_tir_round_add_maximum_minimum_cast_cast": "relu_quantize",
     "cast_subtract_cast_multiply": "dequantize",
@@ -84,19 +86,9 @@ def rewrite(
         byte_lanes=min(byte_lanes, default=None),
         multiplies_bfloat16=any(intrinsic.right == "bfloat16" for intrinsic in intrinsics),
     )
-    for var, func in list(mod.functions.items()):
-        if isinstance(func, relax.Function):
-            rewriter.builder_.update_func(var, rewriter.visit_expr(func))
     passes = relax.transform
     clean = tvm.transform.Sequential([passes.CanonicalizeBindings(), passes.DeadCodeElimination()])
-    return clean(rewriter.builder_.get())
-
-
-def readable(label: str) -> str:
-    """The label of a fused function, with what `rewrite` makes of one operator named after that."""
-    for operators, name in _LABELS.items():
-        label = label.replace(operators, name)
-    return label
+    return clean(rewritten(rewriter, mod))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

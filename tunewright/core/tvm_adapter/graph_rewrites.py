@@ -19,12 +19,13 @@ from tvm.relax.expr_functor import PyExprMutator, mutator
 
 def rewrite(mod: tvm.IRModule) -> tvm.IRModule:
     """The model with its two-dimensional convolutions, and what is between them, in NHWC, and simplified."""
-    mod = _rewritten(_Elementwise(mod), mod)
+    mod = rewritten(_Elementwise(mod), mod)
     mod = relax.transform.ConvertLayout({"relax.nn.conv2d": ["NHWC", "HWIO"]})(mod)
-    return _rewritten(_Views(mod), mod)
+    return rewritten(_Views(mod), mod)
 
 
-def _rewritten(rewriter: PyExprMutator, mod: tvm.IRModule) -> tvm.IRModule:
+def rewritten(rewriter: PyExprMutator, mod: tvm.IRModule) -> tvm.IRModule:
+    """The module with its Relax functions as the rewriter, made for it, leaves them."""
     for var, func in list(mod.functions.items()):
         if isinstance(func, relax.Function):
             rewriter.builder_.update_func(var, rewriter.visit_expr(func))
