@@ -29,8 +29,9 @@ def available_tasks() -> list[str]:
 
 
 def make_task(name: str, target: TargetSpec) -> TuningTask:
-    """Import the model of a task and take its only task with arithmetic out, without changes of layout beside it;
-    the int8 product is written down directly.
+    """Import the model of a task and take out the only one with arithmetic, no layout changes.
+
+    The int8 product is written down directly.
 
     Raises:
         ValueError: the model has fallen apart into several tasks.
