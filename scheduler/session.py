@@ -24,6 +24,7 @@ from tunewright.core.types import (
     MeasureFailure,
     MeasureInput,
     MeasureSuccess,
+    ModelSnapshot,
     RecordedTrial,
     SessionInfo,
     TuningRecord,
@@ -114,6 +115,7 @@ class TuningSession:
         self._training: list[RecordedTrial] = []  # and of this one
         self._num_fitted: int | None = None  # of this one
         self._model_id: str | None = None
+        self._unsaved_model: ModelSnapshot | None = None
         self._num_before = 0  # trials and seconds of earlier runs
         self._elapsed_before = 0.0
         self._elapsed_saved = 0.0  # of this run
@@ -137,6 +139,9 @@ class TuningSession:
             metrics = self._evaluate_model()
         finally:
             self._save_elapsed()
+            # Only the last: a session refits a hundred times, and a model takes as much room as 200 trials.
+            if self._unsaved_model is not None:
+                self._store.save_model(self._unsaved_model)
         finished = SessionFinished(
             session_id=self.session_id,
             reason=reason,
@@ -263,8 +268,7 @@ class TuningSession:
             return
         snapshot = self._model.fit_trials(self._earlier + self._training[:due])
         self._num_fitted = due
-        self._model_id = snapshot.model_id
-        self._store.save_model(snapshot)
+        self._model_id, self._unsaved_model = snapshot.model_id, snapshot
         self._on_event(ModelRefit(snapshot.model_id, snapshot.n_records))
 
     def _evaluate_model(self) -> Mapping[str, float]:

@@ -7,21 +7,21 @@ from is committed. Errors of the database surface as `StoreError`; one that the 
 
 import math
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Self
+from typing import Self, TypeVar
 
 from sqlalchemy import ColumnElement, Engine, func, select
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from tunewright.core.closeable import Closeable
-from tunewright.core.errors import ConfigError, RecordNotFoundError, StoreError
+from tunewright.core.errors import StoreError
 from tunewright.core.keys import canonical_json
 from tunewright.core.types import (
     FailureKind,
     FloatArray,
-    MachineInfo,
     MachinePeak,
     ModelSnapshot,
     RecordedTrial,
@@ -33,27 +33,36 @@ from tunewright.core.types import (
     Workload,
     WorkloadKey,
 )
-from tunewright.tuning_logs import codec, queries
-from tunewright.tuning_logs.engine import Place, make_engine, store_errors, writing
+from tunewright.tuning_logs import codec, ingest, queries, shared_rows
+from tunewright.tuning_logs.engine import make_engine, writing
+from tunewright.tuning_logs.matching import Match
+from tunewright.tuning_logs.place import Place
 from tunewright.tuning_logs.schema import check_writable, ensure_schema
+from tunewright.tuning_logs.store_errors import is_conflict, store_errors
 from tunewright.tuning_logs.summaries import Race, RankedTrial, SessionState, SessionSummary, TaskSummary
 from tunewright.tuning_logs.tables import (
     FeatureRow,
-    MachineRow,
     ModelRow,
     RaceRow,
     SessionRow,
     SessionTaskRow,
+    TargetRow,
     TaskRow,
     TrialRow,
     WorkloadRow,
 )
 
+_T = TypeVar("_T")
+
+# Writers on a server may meet: each of them repeats its transaction then.
+_MAX_CONFLICTS = 5
+
 
 class TuningLog(Closeable):
     """One tuning log. Open it with `TuningLog.open`; use it from the process that opened it.
 
-    One writer at a time holds the file: another process waits for up to `busy_timeout_secs` per transaction.
+    In a file, one writer at a time holds the lock: another process waits for up to `busy_timeout_secs` per
+    transaction. On a server, writers do not wait for each other.
     """
 
     def __init__(self, engine: Engine, place: Place, *, busy_timeout_secs: float) -> None:
@@ -61,28 +70,31 @@ class TuningLog(Closeable):
         self._writer = writing(engine)
         self._place = place
         self._busy_timeout_secs = busy_timeout_secs
+        self._shared = shared_rows.SharedRows()
 
     @classmethod
     def open(cls, url: str, *, read_only: bool = False, busy_timeout_secs: float = 30.0) -> Self:
-        """Open the log at `sqlite:///FILE`, or a new one in memory with `sqlite://`.
+        """Open the log at `sqlite:///FILE`, at `postgresql+psycopg://USER@HOST/DATABASE`, or a new one in
+        memory with `sqlite://`.
 
         Without `read_only`, a missing file and its folders are made and an older schema is upgraded, with a
         copy of the file kept beside it. With it, nothing is ever made or changed.
 
         Raises:
-            ConfigError: `url` is not one of those, names a folder, or (`read_only`) no existing file.
+            ConfigError: `url` is not one of those, names a folder, or (`read_only`) no existing file; or
+                psycopg is not installed.
             SchemaVersionError: a newer Tunewright wrote the log, or an older one and `read_only`.
             StoreBusyError: another process holds the write lock.
             StoreError: not a database, damaged, not readable or writable.
         """
         place = Place.from_url(url)
-        _check_file(place, read_only=read_only)
+        place.prepare(read_only=read_only)
         engine = make_engine(place, read_only=read_only, busy_timeout_secs=busy_timeout_secs)
         try:
             with store_errors(place, busy_timeout_secs=busy_timeout_secs):
                 ensure_schema(engine, place, read_only=read_only)
                 if not read_only:
-                    check_writable(engine)
+                    check_writable(engine, place)
         except BaseException:
             engine.dispose()
             raise
@@ -96,30 +108,7 @@ class TuningLog(Closeable):
 
     def add_tasks(self, tasks: Sequence[TuningTask]) -> None:
         """Store tasks and their workloads; those that are known already stay as they are."""
-        unique_tasks = {task.key: task for task in tasks}
-        workloads = {task.workload.key: task.workload for task in tasks}
-        with self._transaction(self._writer) as session:
-            workload_ids = queries.ids_by_key(session, WorkloadRow.workload_key, workloads)
-            new_workloads = [
-                codec.workload_to_row(workload)
-                for key, workload in workloads.items()
-                if key not in workload_ids
-            ]
-            session.add_all(new_workloads)
-            session.flush()
-            workload_ids.update((row.workload_key, row.id) for row in new_workloads)
-            known_tasks = queries.ids_by_key(session, TaskRow.task_key, unique_tasks)
-            session.add_all(
-                TaskRow(
-                    task_key=key,
-                    workload_id=workload_ids[task.workload.key],
-                    target_json=str(task.target),
-                    mcpu=task.target.mcpu,
-                    num_threads=task.target.num_threads,
-                )
-                for key, task in unique_tasks.items()
-                if key not in known_tasks
-            )
+        self._write(lambda session: ingest.add_tasks(session, tasks))
 
     def start_session(self, info: SessionInfo) -> SessionState:
         """Store a new session, or continue the one of the same id, which stays as it was first stored.
@@ -127,34 +116,7 @@ class TuningLog(Closeable):
         Raises:
             RecordNotFoundError: a task has not been added.
         """
-        with self._transaction(self._writer) as session:
-            known = session.scalar(select(SessionRow).where(SessionRow.session_id == info.session_id))
-            if known is not None:
-                num_trials = session.scalar(select(func.count()).where(TrialRow.session_id == known.id))
-                return SessionState(num_trials or 0, known.elapsed_secs, is_new=False)
-            row = SessionRow(
-                session_id=info.session_id,
-                model_name=codec.storable_text(info.model_name),
-                target_json=str(info.target),
-                strategy=info.strategy,
-                seed=info.seed,
-                machine_id=_machine_ids(session, [info.machine])[info.machine],
-                created_at=info.created_at,
-                elapsed_secs=0.0,
-            )
-            session.add(row)
-            session.flush()
-            task_ids = queries.ids_by_key(session, TaskRow.task_key, info.task_weights)
-            session.add_all(
-                SessionTaskRow(
-                    session_id=row.id,
-                    task_id=_known(task_ids, task_key, "task"),
-                    position=position,
-                    weight=weight,
-                )
-                for position, (task_key, weight) in enumerate(info.task_weights.items())
-            )
-        return SessionState(num_trials=0, elapsed_secs=0.0, is_new=True)
+        return self._write(lambda session: ingest.start_session(session, info))
 
     def append(self, trials: Sequence[tuple[TuningRecord, FloatArray | None]]) -> list[RecordedTrial]:
         """Store a batch in one transaction; returned means committed.
@@ -167,45 +129,20 @@ class TuningLog(Closeable):
         Raises:
             RecordNotFoundError: a session was not started, or a task not added.
         """
-        records = [record for record, _ in trials]
-        with self._transaction(self._writer) as session:
-            session_ids = queries.ids_by_key(session, SessionRow.session_id, (r.session_id for r in records))
-            task_ids = queries.ids_by_key(session, TaskRow.task_key, (r.task_key for r in records))
-            machine_ids = _machine_ids(session, (r.machine for r in records))
-            keys = [(_known(session_ids, r.session_id, "session"), r.candidate.key) for r in records]
-            rows = _rows_of_candidates(session, keys)
-            new: dict[tuple[int, str], tuple[TrialRow, FloatArray | None]] = {}
-            for key, (record, features) in zip(keys, trials, strict=True):
-                if key in rows or key in new:
-                    continue
-                row = codec.trial_to_row(
-                    record,
-                    session_row_id=key[0],
-                    task_row_id=_known(task_ids, record.task_key, "task"),
-                    machine_row_id=machine_ids[record.machine],
-                )
-                new[key] = (row, features)
-            session.add_all(row for row, _ in new.values())
-            session.flush()
-            session.add_all(
-                codec.features_to_row(row.id, features)
-                for row, features in new.values()
-                if features is not None
-            )
-            record_ids = {key: row.id for key, row in rows.items()} | {
-                key: row.id for key, (row, _) in new.items()
-            }
-            stored = queries.trials(session, TrialRow.id.in_(record_ids.values()), with_features=True)
-            by_id = {trial.record_id: trial for trial in stored}
-            return [by_id[record_ids[key]] for key in keys]
+        return self._write(lambda session: ingest.append(session, self._shared, trials))
 
     def add_elapsed(self, session_id: str, secs: float) -> None:
         """Add tuning time to a session, so that a time budget holds across interruptions."""
-        with self._transaction(self._writer) as session:
-            row = session.scalar(select(SessionRow).where(SessionRow.session_id == session_id))
+
+        def add(session: Session) -> None:
+            row = session.scalar(
+                select(SessionRow).where(SessionRow.session_id == session_id).with_for_update()
+            )
             if row is None:
-                raise _not_found("session", session_id)
+                raise ingest.not_found("session", session_id)
             row.elapsed_secs += secs
+
+        self._write(add)
 
     def add_race(
         self, record_id: int, run_secs: Sequence[float], raced_at: datetime, *, is_verified: bool = False
@@ -222,7 +159,8 @@ class TuningLog(Closeable):
         """
         if not run_secs or not all(math.isfinite(secs) and secs > 0 for secs in run_secs):
             raise ValueError(f"run_secs is {tuple(run_secs)}, expected one or more finite positive numbers")
-        with self._transaction(self._writer) as session:
+
+        def add(session: Session) -> None:
             row = queries.trial_row(session, record_id)
             if row.failure_kind is not None:
                 raise StoreError(
@@ -231,7 +169,10 @@ class TuningLog(Closeable):
             samples = canonical_json([float(secs) for secs in run_secs])
             session.add(RaceRow(trial_id=record_id, run_secs_json=samples, raced_at=raced_at))
             row.ranked_secs = statistics.median(run_secs)
-            row.is_verified = row.is_verified or is_verified
+            if is_verified and not row.is_verified:
+                row.is_verified, row.verified_machine_id = True, row.machine_id
+
+        self._write(add)
 
     def mark_unusable(self, record_id: int, reason: str) -> None:
         """Quarantine: `best` never returns it again; it stays a trial.
@@ -239,25 +180,32 @@ class TuningLog(Closeable):
         Raises:
             RecordNotFoundError: no such record.
         """
-        with self._transaction(self._writer) as session:
-            queries.trial_row(session, record_id).unusable_reason = codec.storable_text(reason)
+
+        def mark(session: Session) -> None:
+            queries.trial_row(session, record_id).unusable_reason = reason
+
+        self._write(mark)
 
     def save_model(self, snapshot: ModelSnapshot) -> None:
         """Store a trained cost model once. A metric that is not finite comes back as NaN."""
-        with self._transaction(self._writer) as session:
-            if not queries.ids_by_key(session, ModelRow.model_id, [snapshot.model_id]):
-                session.add(codec.model_to_row(snapshot))
+
+        row = codec.model_fields(snapshot)
+        self._write(lambda session: shared_rows.insert_or_ignore(session, ModelRow, [row]))
 
     def add_peak(self, peak: MachinePeak) -> None:
         """Store what a machine can do at most; from now on it is the one that counts."""
-        with self._transaction(self._writer) as session:
-            machine_id = _machine_ids(session, [peak.machine])[peak.machine]
-            session.add(codec.peak_to_row(peak, machine_row_id=machine_id))
+
+        def add(session: Session) -> None:
+            machine_id = shared_rows.machine_ids(session, [peak.machine])[peak.machine]
+            target_id = shared_rows.target_ids(session, [peak.target])[peak.target]
+            session.add(codec.peak_to_row(peak, machine_row_id=machine_id, target_row_id=target_id))
+
+        self._write(add)
 
     def peak(self, target: TargetSpec, *, machine_fingerprint: str) -> MachinePeak | None:
         """The newest peak of a machine for kernels of a target, or None where it has not been measured."""
-        with self._transaction(self._reader) as session:
-            return queries.newest_peak(session, target, machine_fingerprint)
+        with self._reading() as session:
+            return queries.newest_peak(session, self._shared, target, machine_fingerprint)
 
     # ---- what a tuning session reads
 
@@ -265,16 +213,17 @@ class TuningLog(Closeable):
         self, task_key: TaskKey, *, machine_fingerprint: str | None = None, with_features: bool = False
     ) -> list[RecordedTrial]:
         """All trials of a task, failures too, oldest first; one machine's where a fingerprint is given."""
-        conditions: list[ColumnElement[bool]] = [TaskRow.task_key == task_key]
+        conditions: list[ColumnElement[bool]] = [queries.of_task(task_key)]
         if machine_fingerprint is not None:
             conditions.append(queries.has_fingerprint(machine_fingerprint))
-        with self._transaction(self._reader) as session:
-            return queries.trials(session, *conditions, with_features=with_features)
+        with self._reading() as session:
+            return queries.trials(session, self._shared, *conditions, with_features=with_features)
 
     def session_trials(self, session_id: str, *, with_features: bool = False) -> list[RecordedTrial]:
         """All trials of a session, oldest first."""
-        with self._transaction(self._reader) as session:
-            return queries.trials(session, SessionRow.session_id == session_id, with_features=with_features)
+        with self._reading() as session:
+            is_wanted = queries.of_session(session_id)
+            return queries.trials(session, self._shared, is_wanted, with_features=with_features)
 
     def count_trials(self, session_id: str) -> dict[TaskKey, int]:
         """Number of trials of each task that the session has measured."""
@@ -285,7 +234,7 @@ class TuningLog(Closeable):
             .where(SessionRow.session_id == session_id)
             .group_by(TaskRow.task_key)
         )
-        with self._transaction(self._reader) as session:
+        with self._reading() as session:
             return {TaskKey(task_key): count for task_key, count in session.execute(query)}
 
     def training_trials(self, *, mcpu: str | None, limit: int) -> list[RecordedTrial]:
@@ -295,58 +244,81 @@ class TuningLog(Closeable):
         """
         conditions: list[ColumnElement[bool]] = [FeatureRow.trial_id.is_not(None)]
         if mcpu is not None:
-            conditions.append(TaskRow.mcpu == mcpu)
-        with self._transaction(self._reader) as session:
-            return queries.trials(session, *conditions, with_features=True, newest_first_limit=limit)
+            conditions.append(queries.for_mcpu(mcpu))
+        with self._reading() as session:
+            return queries.trials(
+                session, self._shared, *conditions, with_features=True, newest_first_limit=limit
+            )
 
     def models(self) -> list[ModelSnapshot]:
         """All cost models, of whatever kind and feature version, those trained last first."""
         query = select(ModelRow).order_by(ModelRow.trained_at.desc(), ModelRow.id.desc())
-        with self._transaction(self._reader) as session:
+        with self._reading() as session:
             return [codec.model_from_row(row) for row in session.scalars(query)]
 
     # ---- the best-schedule database
 
     def best(
-        self, task_key: TaskKey, *, k: int = 1, machine_fingerprint: str | None = None
+        self,
+        task: TuningTask | TaskKey,
+        *,
+        k: int = 1,
+        match: Match | None = None,
+        machine_fingerprint: str | None = None,
     ) -> list[RankedTrial]:
         """The `k` fastest usable trials of exactly this task, fastest first.
 
         Only verified successes that are not in quarantine. Ordered by the median of the newest race where
         there was one, else by the trial's own median. The key holds the target, so a record for another
         target is never returned.
-        """
-        conditions = [TaskRow.task_key == task_key]
-        if machine_fingerprint is not None:
-            conditions.append(queries.has_fingerprint(machine_fingerprint))
-        with self._transaction(self._reader) as session:
-            return queries.best(session, *conditions, k=k)[task_key]
 
-    def best_many(self, task_keys: Sequence[TaskKey], k: int = 1) -> dict[TaskKey, list[RankedTrial]]:
+        Args:
+            match: which machines' and versions' records may be used; those that match most closely come
+                first. None: all, in one order.
+            machine_fingerprint: only trials that were timed on such a machine.
+        """
+        task_key = task.key if isinstance(task, TuningTask) else task
+        with self._reading() as session:
+            found = queries.best(
+                session,
+                self._shared,
+                TaskRow.task_key == task_key,
+                k=k,
+                match=match,
+                fingerprint=machine_fingerprint,
+            )
+            return found[task_key]
+
+    def best_many(
+        self, task_keys: Sequence[TaskKey], k: int = 1, *, match: Match | None = None
+    ) -> dict[TaskKey, list[RankedTrial]]:
         """`best` of many tasks in one query; a task without a usable trial has an empty list."""
-        with self._transaction(self._reader) as session:
-            found = queries.best(session, TaskRow.task_key.in_(task_keys), k=k)
-            return {task_key: found[task_key] for task_key in task_keys}
+        found: dict[TaskKey, list[RankedTrial]] = {}
+        with self._reading() as session:
+            for some in shared_rows.chunks(task_keys):
+                is_wanted = TaskRow.task_key.in_(some)
+                found |= queries.best(session, self._shared, is_wanted, k=k, match=match)
+        return {task_key: found.get(task_key, []) for task_key in task_keys}
 
     def best_of_all_tasks(self, *, mcpu: str, k: int = 1) -> dict[TaskKey, list[RankedTrial]]:
         """`best` of every task that has a usable trial for targets with that `mcpu`."""
-        with self._transaction(self._reader) as session:
-            return dict(queries.best(session, TaskRow.mcpu == mcpu, k=k))
+        with self._reading() as session:
+            return dict(queries.best(session, self._shared, queries.for_mcpu(mcpu), k=k))
 
     def near_misses(self, workload_key: WorkloadKey) -> list[TaskSummary]:
         """The targets for which this workload has trials: says why a task of it has no record."""
-        with self._transaction(self._reader) as session:
+        with self._reading() as session:
             tasks = queries.task_summaries(session, WorkloadRow.workload_key == workload_key)
         return [task for task in tasks if task.num_trials]
 
     def tasks(self, *, key_prefix: str = "") -> list[TaskSummary]:
         """All tasks, or those whose key begins with `key_prefix`, in the order of their first appearance."""
-        with self._transaction(self._reader) as session:
+        with self._reading() as session:
             return queries.task_summaries(session, TaskRow.task_key.startswith(key_prefix, autoescape=True))
 
     def sessions(self) -> list[SessionSummary]:
         """All sessions, oldest first."""
-        with self._transaction(self._reader) as session:
+        with self._reading() as session:
             return queries.session_summaries(session)
 
     def session_weights(self, session_id: str) -> dict[TaskKey, int]:
@@ -358,7 +330,7 @@ class TuningLog(Closeable):
             .where(SessionRow.session_id == session_id)
             .order_by(SessionTaskRow.position)
         )
-        with self._transaction(self._reader) as session:
+        with self._reading() as session:
             return {TaskKey(task_key): weight for task_key, weight in session.execute(query)}
 
     def failure_counts(
@@ -367,10 +339,10 @@ class TuningLog(Closeable):
         """How often each kind of failure occurred, most frequent first."""
         conditions: list[ColumnElement[bool]] = []
         if task_key is not None:
-            conditions.append(TaskRow.task_key == task_key)
+            conditions.append(queries.of_task(task_key))
         if session_id is not None:
-            conditions.append(SessionRow.session_id == session_id)
-        with self._transaction(self._reader) as session:
+            conditions.append(queries.of_session(session_id))
+        with self._reading() as session:
             return queries.failure_counts(session, *conditions)
 
     def record(self, record_id: int) -> RecordedTrial:
@@ -379,14 +351,14 @@ class TuningLog(Closeable):
         Raises:
             RecordNotFoundError: no such record.
         """
-        with self._transaction(self._reader) as session:
+        with self._reading() as session:
             queries.trial_row(session, record_id)
-            return queries.trials(session, TrialRow.id == record_id, with_features=True)[0]
+            return queries.trials_by_id(session, self._shared, [record_id])[record_id]
 
     def races(self, record_id: int) -> list[Race]:
         """The races of a record, oldest first."""
         query = select(RaceRow).where(RaceRow.trial_id == record_id).order_by(RaceRow.id)
-        with self._transaction(self._reader) as session:
+        with self._reading() as session:
             return [
                 Race(codec.samples_from_json(row.run_secs_json), row.raced_at)
                 for row in session.scalars(query)
@@ -398,15 +370,15 @@ class TuningLog(Closeable):
         Raises:
             RecordNotFoundError: no such record.
         """
-        with self._transaction(self._reader) as session:
+        with self._reading() as session:
             return queries.trial_row(session, record_id).unusable_reason
 
     def workload(self, key: WorkloadKey) -> Workload:
         """Raises: RecordNotFoundError."""
-        with self._transaction(self._reader) as session:
+        with self._reading() as session:
             row = session.scalar(select(WorkloadRow).where(WorkloadRow.workload_key == key))
             if row is None:
-                raise _not_found("workload", key)
+                raise ingest.not_found("workload", key)
             return codec.workload_from_row(row)
 
     def task(self, task_key: TaskKey) -> TuningTask:
@@ -416,73 +388,39 @@ class TuningLog(Closeable):
             RecordNotFoundError: no such task.
         """
         query = (
-            select(TaskRow.target_json, WorkloadRow)
+            select(TargetRow.target_json, WorkloadRow)
+            .select_from(TaskRow)
             .join(WorkloadRow, WorkloadRow.id == TaskRow.workload_id)
+            .join(TargetRow, TargetRow.id == TaskRow.target_id)
             .where(TaskRow.task_key == task_key)
         )
-        with self._transaction(self._reader) as session:
+        with self._reading() as session:
             row = session.execute(query).one_or_none()
             if row is None:
-                raise _not_found("task", task_key)
+                raise ingest.not_found("task", task_key)
             target_json, workload_row = row
             return TuningTask(codec.workload_from_row(workload_row), codec.target_from_json(target_json))
 
     @contextmanager
-    def _transaction(self, engine: Engine) -> Iterator[Session]:
+    def _reading(self) -> Iterator[Session]:
         with (
             store_errors(self._place, busy_timeout_secs=self._busy_timeout_secs),
-            Session(engine) as session,
+            Session(self._reader) as session,
             session.begin(),
         ):
             yield session
 
+    def _write(self, work: Callable[[Session], _T]) -> _T:
+        """Do all of `work` in one transaction, again where another writer came in between."""
+        with store_errors(self._place, busy_timeout_secs=self._busy_timeout_secs):
+            for _ in range(_MAX_CONFLICTS):
+                try:
+                    return self._write_once(work)
+                except DBAPIError as exc:
+                    if not is_conflict(exc):
+                        raise
+            return self._write_once(work)
 
-def _check_file(place: Place, *, read_only: bool) -> None:
-    path = place.path
-    if path is None:
-        return
-    try:
-        if path.is_dir():
-            raise ConfigError(f"{path} is a folder, not a tuning log: name a file with --log")
-        if read_only and not path.exists():
-            raise ConfigError(
-                f"there is no tuning log at {path}: name one with --log, or make it with `tunewright tune`"
-            )
-        if not read_only:
-            path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise StoreError(
-            f"the tuning log {path} cannot be reached ({exc.strerror}): name another with --log"
-        ) from exc
-
-
-def _machine_ids(session: Session, machines: Iterable[MachineInfo]) -> dict[MachineInfo, int]:
-    """Row ids of machines; those that are new are stored."""
-    keys = {machine: codec.machine_key(machine) for machine in machines}
-    ids = queries.ids_by_key(session, MachineRow.machine_key, keys.values())
-    new = [codec.machine_to_row(machine) for machine, key in keys.items() if key not in ids]
-    session.add_all(new)
-    session.flush()
-    ids.update((row.machine_key, row.id) for row in new)
-    return {machine: ids[key] for machine, key in keys.items()}
-
-
-def _rows_of_candidates(session: Session, keys: Sequence[tuple[int, str]]) -> dict[tuple[int, str], TrialRow]:
-    """The stored trials among (row id of the session, candidate key)."""
-    query = select(TrialRow).where(
-        TrialRow.session_id.in_({session_id for session_id, _ in keys}),
-        TrialRow.candidate_key.in_({candidate_key for _, candidate_key in keys}),
-    )
-    return {(row.session_id, row.candidate_key): row for row in session.scalars(query)}
-
-
-def _known(ids: Mapping[str, int], key: str, what: str) -> int:
-    if key not in ids:
-        raise _not_found(what, key)
-    return ids[key]
-
-
-def _not_found(what: str, key: str) -> RecordNotFoundError:
-    return RecordNotFoundError(
-        f"the tuning log has no {what} {key}: add it first, or open the log that has it"
-    )
+    def _write_once(self, work: Callable[[Session], _T]) -> _T:
+        with Session(self._writer) as session, session.begin():
+            return work(session)

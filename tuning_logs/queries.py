@@ -1,15 +1,17 @@
 """The reading half of the tuning log: SQL in, frozen values out. Every function takes an open `Session`."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Sequence
+from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, case, exists, func, literal, select
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy import ColumnElement, Select, and_, case, exists, func, literal, select, true
+from sqlalchemy.orm import Session, aliased
 
 from tunewright.core.errors import RecordNotFoundError
 from tunewright.core.types import (
     FEATURE_VERSION,
     FailureKind,
+    MachineInfo,
     MachinePeak,
     RecordedTrial,
     TargetSpec,
@@ -17,6 +19,8 @@ from tunewright.core.types import (
     WorkloadKey,
 )
 from tunewright.tuning_logs import codec
+from tunewright.tuning_logs.matching import Match, Tier, in_tier, tiers
+from tunewright.tuning_logs.shared_rows import SharedRows, chunks
 from tunewright.tuning_logs.summaries import RankedTrial, SessionSummary, TaskSummary
 from tunewright.tuning_logs.tables import (
     FeatureRow,
@@ -25,25 +29,25 @@ from tunewright.tuning_logs.tables import (
     RaceRow,
     SessionRow,
     SessionTaskRow,
+    TargetRow,
     TaskRow,
     TrialRow,
     WorkloadRow,
 )
 
-# What may be called best: a verified success that is not in quarantine.
-_IS_USABLE = and_(TrialRow.is_verified, TrialRow.failure_kind.is_(None), TrialRow.unusable_reason.is_(None))
+
+def is_usable(trial: type[TrialRow]) -> ColumnElement[bool]:
+    """What may be called best: a verified success that is not in quarantine. An index has just these."""
+    return and_(trial.failure_kind.is_(None), trial.unusable_reason.is_(None), trial.is_verified)
 
 
-def ids_by_key(
-    session: Session, key_column: InstrumentedAttribute[str], keys: Iterable[str]
-) -> dict[str, int]:
-    """Row ids of those keys that are stored."""
-    query = select(key_column, key_column.class_.id).where(key_column.in_(set(keys)))
-    return {key: row_id for key, row_id in session.execute(query)}
+_IS_USABLE = is_usable(TrialRow)
+_TRIALS: Any = TrialRow.__table__
 
 
 def trials(
     session: Session,
+    shared: SharedRows,
     *conditions: ColumnElement[bool],
     with_features: bool = False,
     newest_first_limit: int | None = None,
@@ -54,47 +58,115 @@ def trials(
         rows = session.execute(query.order_by(TrialRow.id)).all()
     else:
         rows = session.execute(query.order_by(TrialRow.id.desc()).limit(newest_first_limit)).all()[::-1]
-    return [_trial(*row) for row in rows]
+    return _trials(session, shared, rows)
 
 
-def best(
-    session: Session, *conditions: ColumnElement[bool], k: int
-) -> defaultdict[TaskKey, list[RankedTrial]]:
-    """The `k` fastest usable trials of each task among those that meet all conditions, fastest first."""
-    rank = func.row_number().over(partition_by=TrialRow.task_id, order_by=(TrialRow.ranked_secs, TrialRow.id))
-    ranked = select(TrialRow.id, rank.label("rank")).join(TaskRow, TaskRow.id == TrialRow.task_id)
-    top = ranked.where(_IS_USABLE, *conditions).subquery()
-    is_raced = exists().where(RaceRow.trial_id == TrialRow.id)
-    query = (
-        _select_trials(with_features=False)
-        .add_columns(is_raced)
-        .join(top, top.c.id == TrialRow.id)
-        .where(top.c.rank <= k)
-        .order_by(TrialRow.task_id, top.c.rank)
-    )
-    found: defaultdict[TaskKey, list[RankedTrial]] = defaultdict(list)
-    for row, session_id, task_key, machine, features, was_raced in session.execute(query):
-        trial = _trial(row, session_id, task_key, machine, features)
-        found[TaskKey(task_key)].append(RankedTrial(trial, row.ranked_secs, was_raced))
+def trials_by_id(session: Session, shared: SharedRows, ids: Collection[int]) -> dict[int, RecordedTrial]:
+    """Those of the trials that exist, with their features."""
+    found: dict[int, RecordedTrial] = {}
+    for some in chunks(ids):
+        for trial in trials(session, shared, TrialRow.id.in_(some), with_features=True):
+            found[trial.record_id] = trial
     return found
 
 
-def newest_peak(session: Session, target: TargetSpec, machine_fingerprint: str) -> MachinePeak | None:
+def best(
+    session: Session,
+    shared: SharedRows,
+    *conditions: ColumnElement[bool],
+    k: int,
+    match: Match | None = None,
+    fingerprint: str | None = None,
+) -> defaultdict[TaskKey, list[RankedTrial]]:
+    """The `k` best usable trials of each task that meets all conditions, those of a better tier first.
+
+    Args:
+        fingerprint: only trials that were timed on such a machine.
+    """
+    machines = _machines(session, shared) if match is not None or fingerprint is not None else {}
+    found: defaultdict[TaskKey, list[RankedTrial]] = defaultdict(list)
+    for tier in tiers(match, machines):
+        if fingerprint is not None:
+            timed_on = frozenset(i for i, m in machines.items() if m.fingerprint == fingerprint)
+            tier = Tier(timed_on, tier.verified_on)
+        for task_key, ranked in _best_of_tier(session, shared, conditions, k, tier).items():
+            known = {trial.trial.record_id for trial in found[task_key]}
+            new = [trial for trial in ranked if trial.trial.record_id not in known]
+            found[task_key] += new[: k - len(known)]
+    return found
+
+
+def _best_of_tier(
+    session: Session, shared: SharedRows, conditions: Sequence[ColumnElement[bool]], k: int, tier: Tier
+) -> dict[TaskKey, list[RankedTrial]]:
+    candidate = aliased(TrialRow)
+    top = (
+        select(candidate.id)
+        .where(candidate.task_id == TaskRow.id, is_usable(candidate), in_tier(tier, candidate))
+        .order_by(candidate.ranked_secs, candidate.id)
+        .limit(k)
+        .correlate(TaskRow)
+    )
+    # The first few of an index, task by task: each engine has a form that it does not read whole tasks for.
+    query = select(*_trial_columns(with_features=False), exists().where(RaceRow.trial_id == TrialRow.id))
+    query = query.select_from(TaskRow)
+    if session.get_bind().dialect.name == "postgresql":
+        lateral = top.lateral()
+        query = query.join(lateral, true()).join(TrialRow, TrialRow.id == lateral.c.id)
+    else:
+        query = query.join(TrialRow, TrialRow.id.in_(top))
+    query = query.join(SessionRow, SessionRow.id == TrialRow.session_id).where(*conditions)
+    rows = session.execute(query.order_by(TaskRow.id, TrialRow.ranked_secs, TrialRow.id)).all()
+    ranked: defaultdict[TaskKey, list[RankedTrial]] = defaultdict(list)
+    for row, trial in zip(rows, _trials(session, shared, rows), strict=True):
+        ranked[trial.record.task_key].append(RankedTrial(trial, row.ranked_secs, row[-1]))
+    return ranked
+
+
+def _machines(session: Session, shared: SharedRows) -> dict[int, MachineInfo]:
+    """All machines of the log: some dozens."""
+    ids = list(session.scalars(select(MachineRow.id)))
+    known = shared.machines(session, ids)
+    return {row_id: known[row_id] for row_id in ids}
+
+
+def newest_peak(
+    session: Session, shared: SharedRows, target: TargetSpec, machine_fingerprint: str
+) -> MachinePeak | None:
     """None where it has not been measured."""
     query = (
-        select(PeakRow, MachineRow)
+        select(PeakRow)
         .join(MachineRow, MachineRow.id == PeakRow.machine_id)
-        .where(MachineRow.fingerprint == machine_fingerprint, PeakRow.target_json == str(target))
+        .join(TargetRow, TargetRow.id == PeakRow.target_id)
+        .where(MachineRow.fingerprint == machine_fingerprint, TargetRow.target_json == str(target))
         .order_by(PeakRow.id.desc())
         .limit(1)
     )
-    row = session.execute(query).first()
-    return None if row is None else codec.peak_from_row(*row)
+    row = session.scalars(query).first()
+    if row is None:
+        return None
+    return codec.peak_from_row(row, shared.machines(session, [row.machine_id])[row.machine_id], target)
 
 
 def has_fingerprint(machine_fingerprint: str) -> ColumnElement[bool]:
     """Measured on a machine of that fingerprint, with whatever software."""
     return TrialRow.machine_id.in_(select(MachineRow.id).where(MachineRow.fingerprint == machine_fingerprint))
+
+
+def of_session(session_id: str) -> ColumnElement[bool]:
+    return (
+        TrialRow.session_id
+        == select(SessionRow.id).where(SessionRow.session_id == session_id).scalar_subquery()
+    )
+
+
+def of_task(task_key: TaskKey) -> ColumnElement[bool]:
+    return TrialRow.task_id == select(TaskRow.id).where(TaskRow.task_key == task_key).scalar_subquery()
+
+
+def for_mcpu(mcpu: str) -> ColumnElement[bool]:
+    """Tasks whose target has that `mcpu`."""
+    return TaskRow.target_id.in_(select(TargetRow.id).where(TargetRow.mcpu == mcpu))
 
 
 def trial_row(session: Session, record_id: int) -> TrialRow:
@@ -111,53 +183,55 @@ def task_summaries(session: Session, *conditions: ColumnElement[bool]) -> list[T
     """In the order in which the tasks were first stored."""
     is_pruned = TrialRow.failure_kind == FailureKind.PRUNED.value
     has_failed = and_(TrialRow.failure_kind.is_not(None), ~is_pruned)
-    query = (
+    chosen = select(TaskRow.id).join(WorkloadRow, WorkloadRow.id == TaskRow.workload_id).where(*conditions)
+    is_chosen = TrialRow.task_id.in_(chosen) if conditions else true()
+    # Both read an index alone, never the wide rows.
+    measured = (
         select(
-            TaskRow.task_key,
-            TaskRow.target_json,
-            WorkloadRow.workload_key,
-            WorkloadRow.name,
-            WorkloadRow.args_json,
-            WorkloadRow.flop,
-            func.count(TrialRow.task_id),
-            func.count(case((has_failed, 1))),
-            func.count(case((is_pruned, 1))),
-            func.count(case((_IS_USABLE, 1))),
-            func.min(case((_IS_USABLE, TrialRow.ranked_secs))),
+            TrialRow.task_id,
+            func.count().label("num_trials"),
+            func.count(case((has_failed, 1))).label("num_failed"),
+            func.count(case((is_pruned, 1))).label("num_pruned"),
         )
+        .where(is_chosen)
+        .group_by(TrialRow.task_id)
+        .subquery()
+    )
+    usable = (
+        select(
+            TrialRow.task_id,
+            func.count().label("num_usable"),
+            func.min(TrialRow.ranked_secs).label("best_secs"),
+        )
+        .where(_IS_USABLE, is_chosen)
+        .group_by(TrialRow.task_id)
+        .subquery()
+    )
+    columns = (TaskRow.task_key, WorkloadRow.workload_key, WorkloadRow.name, WorkloadRow.args_json)
+    query = (
+        select(*columns, WorkloadRow.flop, TargetRow.target_json, *measured.c[1:], *usable.c[1:])
         .join(WorkloadRow, WorkloadRow.id == TaskRow.workload_id)
-        .outerjoin(TrialRow, TrialRow.task_id == TaskRow.id)
+        .join(TargetRow, TargetRow.id == TaskRow.target_id)
+        .outerjoin(measured, measured.c.task_id == TaskRow.id)
+        .outerjoin(usable, usable.c.task_id == TaskRow.id)
         .where(*conditions)
-        .group_by(TaskRow.id, WorkloadRow.id)
         .order_by(TaskRow.id)
     )
     return [
         TaskSummary(
-            task_key=TaskKey(task_key),
-            workload_key=WorkloadKey(workload_key),
-            name=name,
-            args=codec.args_from_json(args_json),
-            target=codec.target_from_json(target_json),
-            flop=flop,
-            num_trials=num_trials,
-            num_failed=num_failed,
-            num_pruned=num_pruned,
-            num_usable=num_usable,
-            best_secs=best_secs,
+            task_key=TaskKey(row.task_key),
+            workload_key=WorkloadKey(row.workload_key),
+            name=row.name,
+            args=codec.args_from_json(row.args_json),
+            target=codec.target_from_json(row.target_json),
+            flop=row.flop,
+            num_trials=row.num_trials or 0,
+            num_failed=row.num_failed or 0,
+            num_pruned=row.num_pruned or 0,
+            num_usable=row.num_usable or 0,
+            best_secs=row.best_secs,
         )
-        for (
-            task_key,
-            target_json,
-            workload_key,
-            name,
-            args_json,
-            flop,
-            num_trials,
-            num_failed,
-            num_pruned,
-            num_usable,
-            best_secs,
-        ) in session.execute(query)
+        for row in session.execute(query)
     ]
 
 
@@ -166,15 +240,16 @@ def session_summaries(session: Session) -> list[SessionSummary]:
     num_tasks = _count(SessionTaskRow.session_id == SessionRow.id)
     num_trials = _count(TrialRow.session_id == SessionRow.id)
     query = (
-        select(SessionRow, MachineRow.fingerprint, num_tasks, num_trials)
+        select(SessionRow, MachineRow.fingerprint, TargetRow.target_json, num_tasks, num_trials)
         .join(MachineRow, MachineRow.id == SessionRow.machine_id)
+        .join(TargetRow, TargetRow.id == SessionRow.target_id)
         .order_by(SessionRow.id)
     )
     return [
         SessionSummary(
             session_id=row.session_id,
             model_name=row.model_name,
-            target=codec.target_from_json(row.target_json),
+            target=codec.target_from_json(target_json),
             strategy=row.strategy,
             seed=row.seed,
             machine_fingerprint=fingerprint,
@@ -183,7 +258,7 @@ def session_summaries(session: Session) -> list[SessionSummary]:
             num_tasks=tasks,
             num_trials=measured,
         )
-        for row, fingerprint, tasks, measured in session.execute(query)
+        for row, fingerprint, target_json, tasks, measured in session.execute(query)
     ]
 
 
@@ -192,8 +267,6 @@ def failure_counts(session: Session, *conditions: ColumnElement[bool]) -> dict[F
     count = func.count()
     query = (
         select(TrialRow.failure_kind, count)
-        .join(TaskRow, TaskRow.id == TrialRow.task_id)
-        .join(SessionRow, SessionRow.id == TrialRow.session_id)
         .where(TrialRow.failure_kind.is_not(None), *conditions)
         .group_by(TrialRow.failure_kind)
         .order_by(count.desc(), TrialRow.failure_kind)
@@ -205,26 +278,40 @@ def _count(condition: ColumnElement[bool]) -> ColumnElement[int]:
     return select(func.count()).where(condition).correlate(SessionRow).scalar_subquery()
 
 
-def _select_trials(*, with_features: bool) -> Select[TrialRow, str, str, MachineRow, FeatureRow | None]:
-    return (
-        select(TrialRow, SessionRow.session_id, TaskRow.task_key, MachineRow, FeatureRow)
+def _trial_columns(*, with_features: bool) -> list[Any]:
+    """What `codec.trial_from_row` reads."""
+    columns = [column for column in _TRIALS.c if column.name not in ("session_id", "task_id", "ranked_secs")]
+    columns += [TrialRow.ranked_secs, SessionRow.session_id.label("session_name"), TaskRow.task_key]
+    if with_features:
+        columns += [FeatureRow.n_rows, FeatureRow.n_features, FeatureRow.values_zlib]
+        columns.append(FeatureRow.dictionary_id.label("feature_dictionary_id"))
+    else:
+        columns.append(literal(None).label("values_zlib"))
+    return columns
+
+
+def _select_trials(*, with_features: bool) -> Select[Any]:
+    query = (
+        select(*_trial_columns(with_features=with_features))
+        .select_from(TrialRow)
         .join(SessionRow, SessionRow.id == TrialRow.session_id)
         .join(TaskRow, TaskRow.id == TrialRow.task_id)
-        .join(MachineRow, MachineRow.id == TrialRow.machine_id)
-        .outerjoin(
-            FeatureRow,
-            and_(
-                literal(with_features),
-                FeatureRow.trial_id == TrialRow.id,
-                FeatureRow.feature_version == FEATURE_VERSION,
-            ),
+    )
+    if with_features:
+        is_current = FeatureRow.feature_version == FEATURE_VERSION
+        query = query.outerjoin(FeatureRow, and_(FeatureRow.trial_id == TrialRow.id, is_current))
+    return query
+
+
+def _trials(session: Session, shared: SharedRows, rows: Sequence[Any]) -> list[RecordedTrial]:
+    machines = shared.machines(session, {row.machine_id for row in rows})
+    setups = shared.setups(session, {row.setup_id for row in rows})
+    dictionary_ids = {row.dictionary_id for row in rows}
+    dictionary_ids |= {row.feature_dictionary_id for row in rows if row.values_zlib is not None}
+    dictionaries = shared.dictionaries(session, dictionary_ids)
+    return [
+        codec.trial_from_row(
+            row, machine=machines[row.machine_id], setup=setups[row.setup_id], dictionaries=dictionaries
         )
-    )
-
-
-def _trial(
-    row: TrialRow, session_id: str, task_key: str, machine: MachineRow, features: FeatureRow | None
-) -> RecordedTrial:
-    return codec.trial_from_row(
-        row, session_id=session_id, task_key=task_key, machine=machine, features=features
-    )
+        for row in rows
+    ]

@@ -8,11 +8,14 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, inspect, text
 
 from tunewright.core.errors import SchemaVersionError, StoreError
-from tunewright.tuning_logs.engine import Place, writing
+from tunewright.tuning_logs.engine import writing
+from tunewright.tuning_logs.place import Place
 
 VERSION_TABLE = "tw_alembic_version"
-HEAD_REVISION = "0003"
+HEAD_REVISION = "0004"
 MIGRATIONS = Path(__file__).parent / "migrations"
+# Whoever upgrades a log on a server holds this advisory lock: the number is ours alone.
+_UPGRADE_LOCK = 7_710_274_665
 
 
 def current_revision(connection: Connection) -> str | None:
@@ -27,8 +30,9 @@ def ensure_schema(
 ) -> None:
     """Bring the log to revision `head`; a fresh database gets its tables.
 
-    An older log is copied to `FILE.schema-REVISION.bak` first. All of it is one transaction under the write
-    lock: a crash leaves the old log, and two processes that open a fresh one do not disturb each other.
+    An older log is copied to `FILE.schema-REVISION.bak` first; copies of a server's are its administrator's
+    matter. All of it is one transaction under the write lock, or a server's advisory lock: a crash leaves the
+    old log, and two processes that open a fresh one do not disturb each other.
 
     Raises:
         SchemaVersionError: the log is newer than this program, or older and `read_only`.
@@ -53,6 +57,8 @@ def ensure_schema(
             "upgrade it by opening it for writing once, which `tunewright tune` does"
         )
     with writing(engine).begin() as connection:
+        if place.server is not None:
+            connection.execute(text(f"SELECT pg_advisory_xact_lock({_UPGRADE_LOCK})"))
         revision = current_revision(connection)
         if revision == head:
             return
@@ -61,12 +67,28 @@ def ensure_schema(
         _upgrade(connection, head, migrations)
 
 
-def check_writable(engine: Engine) -> None:
-    """Go as far as the journal, and write nothing: notice a read-only folder before the first batch."""
-    with writing(engine).connect() as connection:
-        version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
-        connection.exec_driver_sql(f"PRAGMA user_version = {version}")
-        connection.rollback()
+def check_writable(engine: Engine, place: Place) -> None:
+    """Notice before the first batch that nothing can be written, and write nothing.
+
+    Goes as far as the journal in a file; asks for the right to insert on a server.
+
+    Raises:
+        StoreError: the role of the server may not insert.
+    """
+    if place.server is None:
+        with writing(engine).connect() as connection:
+            version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+            connection.exec_driver_sql(f"PRAGMA user_version = {version}")
+            connection.rollback()
+        return
+    with engine.begin() as connection:
+        query = text("SELECT current_user, has_table_privilege('tw_trials', 'INSERT')")
+        user, may_insert = connection.execute(query).one()
+    if not may_insert:
+        raise StoreError(
+            f"the tuning log {place} cannot be written by the role {user}: "
+            "ask for the rights of a tuner (docs/team-log.md lists them), or name another with --log"
+        )
 
 
 def _back_up(source: Path, target: Path) -> None:

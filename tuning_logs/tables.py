@@ -1,42 +1,16 @@
 """The tables of the tuning log. They are changed by a migration only (`migrations/versions/`).
 
-Trials are kept raw: every sample, every failure. The one derived column is `TrialRow.ranked_secs`, because
-an index needs it. JSON columns hold canonical JSON text, blobs are zlib-compressed, times are UTC.
+Trials are kept raw: every sample, every failure. Derived are `TrialRow.ranked_secs` and
+`verified_machine_id` alone, because indexes need them. JSON columns hold canonical JSON text, blobs are
+zlib-compressed, times are UTC. The view `tw_champions` has the best usable trial of each task.
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 
-from sqlalchemy import (
-    BigInteger,
-    DateTime,
-    Dialect,
-    Double,
-    ForeignKey,
-    Index,
-    LargeBinary,
-    MetaData,
-    Text,
-    TypeDecorator,
-    UniqueConstraint,
-)
+from sqlalchemy import BigInteger, Double, ForeignKey, Index, LargeBinary, MetaData, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """Aware datetimes, stored as naive UTC: SQLite drops the zone without a word."""
-
-    impl = DateTime
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError(f"datetime {value} has no time zone, expected an aware one")
-        return value.astimezone(UTC).replace(tzinfo=None)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        return None if value is None else value.replace(tzinfo=UTC)
+from tunewright.tuning_logs.columns import Digest, RowId, SafeText, UtcDateTime
 
 
 class Base(DeclarativeBase):
@@ -49,7 +23,12 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map = {str: Text(), float: Double(), bytes: LargeBinary(), datetime: UtcDateTime()}  # noqa: RUF012 (SQLAlchemy's)
+    type_annotation_map = {  # noqa: RUF012 (SQLAlchemy's)
+        str: SafeText(),
+        float: Double(),
+        bytes: LargeBinary(),
+        datetime: UtcDateTime(),
+    }
 
 
 class MachineRow(Base):
@@ -70,6 +49,18 @@ class MachineRow(Base):
     llvm_version: Mapped[str]
 
 
+class TargetRow(Base):
+    """What code is generated for. `mcpu` and `num_threads` repeat what `target_json` says, for queries."""
+
+    __tablename__ = "tw_targets"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    target_json: Mapped[str] = mapped_column(unique=True)
+    kind: Mapped[str]
+    mcpu: Mapped[str]
+    num_threads: Mapped[int]
+
+
 class WorkloadRow(Base):
     __tablename__ = "tw_workloads"
 
@@ -82,16 +73,14 @@ class WorkloadRow(Base):
 
 
 class TaskRow(Base):
-    """A workload on a target. `mcpu` and `num_threads` repeat what `target_json` says, for queries."""
+    """A workload on a target."""
 
     __tablename__ = "tw_tasks"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     task_key: Mapped[str] = mapped_column(unique=True)
     workload_id: Mapped[int] = mapped_column(ForeignKey(WorkloadRow.id), index=True)
-    target_json: Mapped[str]
-    mcpu: Mapped[str]
-    num_threads: Mapped[int]
+    target_id: Mapped[int] = mapped_column(ForeignKey(TargetRow.id), index=True)
 
 
 class SessionRow(Base):
@@ -100,7 +89,7 @@ class SessionRow(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     session_id: Mapped[str] = mapped_column(unique=True)
     model_name: Mapped[str]
-    target_json: Mapped[str]
+    target_id: Mapped[int] = mapped_column(ForeignKey(TargetRow.id))
     strategy: Mapped[str]
     seed: Mapped[int] = mapped_column(BigInteger)
     machine_id: Mapped[int] = mapped_column(ForeignKey(MachineRow.id))
@@ -119,54 +108,88 @@ class SessionTaskRow(Base):
     weight: Mapped[int]
 
 
+class SetupRow(Base):
+    """What the trials of a batch have in common: how they were chosen and measured."""
+
+    __tablename__ = "tw_setups"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    setup_key: Mapped[str] = mapped_column(unique=True)  # digest of all that follows
+    strategy: Mapped[str]
+    seed: Mapped[int] = mapped_column(BigInteger)
+    model_id: Mapped[str | None]  # no foreign key, so that models can be pruned
+    code_version: Mapped[str]
+    schema_version: Mapped[int]
+    evaluator_json: Mapped[str]
+
+
+class DictionaryRow(Base):
+    """A preset dictionary of zlib: the first trace, or the first features, of a task.
+
+    Those of the task's other trials differ from it in little, and take a quarter of the bytes.
+    """
+
+    __tablename__ = "tw_dictionaries"
+    __table_args__ = (UniqueConstraint("task_id", "kind"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    task_id: Mapped[int] = mapped_column(ForeignKey(TaskRow.id))
+    kind: Mapped[str]  # "trace", or a version of features
+    content_zlib: Mapped[bytes]
+
+
+_IS_USABLE = "failure_kind IS NULL AND unusable_reason IS NULL AND is_verified"
+
+
 class TrialRow(Base):
     """One measured candidate. `failure_kind` is NULL for a success."""
 
     __tablename__ = "tw_trials"
     __table_args__ = (
         UniqueConstraint("session_id", "candidate_key"),
-        # `best` reads it in order; the summaries are answered by it alone, without touching the blobs.
+        # `best` reads the first few of it; the summaries count in it without touching the blobs.
         Index(
-            "ix_tw_trials_ranking",
+            "ix_tw_trials_usable",
             "task_id",
-            "is_verified",
-            "unusable_reason",
             "ranked_secs",
-            "failure_kind",
+            "id",
             "machine_id",
+            "verified_machine_id",
+            sqlite_where=text(f"{_IS_USABLE} = 1"),
+            postgresql_where=text(_IS_USABLE),
         ),
+        Index("ix_tw_trials_task", "task_id", "failure_kind"),
+        {"sqlite_autoincrement": True},  # a number is never given twice, even when its trial has been pruned
     )
 
-    id: Mapped[int] = mapped_column(primary_key=True)
+    id: Mapped[int] = mapped_column(RowId, primary_key=True)
     session_id: Mapped[int] = mapped_column(ForeignKey(SessionRow.id))
     task_id: Mapped[int] = mapped_column(ForeignKey(TaskRow.id))
     machine_id: Mapped[int] = mapped_column(ForeignKey(MachineRow.id))
+    setup_id: Mapped[int] = mapped_column(ForeignKey(SetupRow.id))
     trial_index: Mapped[int]
-    candidate_key: Mapped[str]
-    parent_key: Mapped[str | None]
+    candidate_key: Mapped[str] = mapped_column(Digest)
+    parent_key: Mapped[str | None] = mapped_column(Digest)
     origin: Mapped[str]
     failure_kind: Mapped[str | None]
     failure_message: Mapped[str | None]
     is_verified: Mapped[bool]
+    # With which machine's software its outputs were last found right; NULL where they never were.
+    verified_machine_id: Mapped[int | None] = mapped_column(ForeignKey(MachineRow.id))
     run_secs_json: Mapped[str]  # raw samples; of a pruned candidate the censored one
     # Derived: median of the newest race, else of run_secs_json; NULL for a failure.
     ranked_secs: Mapped[float | None]
     unusable_reason: Mapped[str | None]  # set: in quarantine, never best again
     build_secs: Mapped[float]
-    wall_secs: Mapped[float]
+    wall_secs: Mapped[float]  # building included: the rest is what it cost on the device
     steal_ratio: Mapped[float | None]
     object_key: Mapped[str | None]  # digest of the machine code
     is_duplicate: Mapped[bool]  # run_secs_json is an earlier trial's of equal machine code
     yardstick_secs: Mapped[float | None]  # what the reference kernel took around the batch
     is_noisy: Mapped[bool]
-    evaluator_json: Mapped[str]
-    strategy: Mapped[str]
-    seed: Mapped[int] = mapped_column(BigInteger)
-    model_id: Mapped[str | None]
     predicted_score: Mapped[float | None]
     finished_at: Mapped[datetime]
-    code_version: Mapped[str]
-    schema_version: Mapped[int]
+    dictionary_id: Mapped[int] = mapped_column(ForeignKey(DictionaryRow.id))
     trace_zlib: Mapped[bytes]
 
 
@@ -175,10 +198,11 @@ class FeatureRow(Base):
 
     __tablename__ = "tw_features"
 
-    trial_id: Mapped[int] = mapped_column(ForeignKey(TrialRow.id), primary_key=True)
+    trial_id: Mapped[int] = mapped_column(RowId, ForeignKey(TrialRow.id), primary_key=True)
     feature_version: Mapped[str]
     n_rows: Mapped[int]
     n_features: Mapped[int]
+    dictionary_id: Mapped[int] = mapped_column(ForeignKey(DictionaryRow.id))
     values_zlib: Mapped[bytes]
 
 
@@ -188,9 +212,25 @@ class RaceRow(Base):
     __tablename__ = "tw_races"
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    trial_id: Mapped[int] = mapped_column(ForeignKey(TrialRow.id), index=True)
+    trial_id: Mapped[int] = mapped_column(RowId, ForeignKey(TrialRow.id), index=True)
     run_secs_json: Mapped[str]
     raced_at: Mapped[datetime]
+
+
+class VerificationRow(Base):
+    """One time that a stored record was replayed and its outputs were compared again.
+
+    `failure_kind` is NULL where they were right. The machine's row says with which software.
+    """
+
+    __tablename__ = "tw_verifications"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    trial_id: Mapped[int] = mapped_column(RowId, ForeignKey(TrialRow.id), index=True)
+    machine_id: Mapped[int] = mapped_column(ForeignKey(MachineRow.id))
+    failure_kind: Mapped[str | None]
+    message: Mapped[str | None]
+    verified_at: Mapped[datetime]
 
 
 class PeakRow(Base):
@@ -200,14 +240,14 @@ class PeakRow(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     machine_id: Mapped[int] = mapped_column(ForeignKey(MachineRow.id), index=True)
-    target_json: Mapped[str]
+    target_id: Mapped[int] = mapped_column(ForeignKey(TargetRow.id))
     flop_per_sec: Mapped[float]
     bandwidths_json: Mapped[str]  # [[bytes of the working set, bytes per second], ...]
     measured_at: Mapped[datetime]
 
 
 class ModelRow(Base):
-    """A trained cost model. Trials name it without a foreign key, so that models can be pruned."""
+    """A trained cost model."""
 
     __tablename__ = "tw_models"
 

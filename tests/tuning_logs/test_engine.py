@@ -15,7 +15,8 @@ from log_samples import make_features, make_record, make_session, make_task
 
 from tunewright.core.errors import ConfigError, RetryableError, StoreBusyError, StoreError
 from tunewright.tuning_logs import TuningLog
-from tunewright.tuning_logs.engine import Place, journal_mode, make_engine, writing
+from tunewright.tuning_logs.engine import journal_mode, make_engine, writing
+from tunewright.tuning_logs.place import Place
 
 HERE = Path(__file__).parent
 TASK = make_task()
@@ -90,7 +91,9 @@ def test_a_writing_transaction_takes_the_lock_when_it_begins(tmp_path: Path) -> 
     ("url", "words"),
     [
         ("tuning.db", "write sqlite:///FILE"),
-        ("postgresql+psycopg://host/db", "kept in SQLite, not 'postgresql"),
+        ("mysql://host/db", "kept in SQLite or PostgreSQL, not 'mysql'"),
+        ("postgresql+psycopg2://host/db", "through psycopg 3, not 'postgresql.psycopg2'"),
+        ("postgresql+psycopg://host", "names no database"),
         ("sqlite://tuning.db", "three slashes"),
         ("sqlite:///tuning.db?mode=ro", "%3F"),
     ],

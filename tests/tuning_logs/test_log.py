@@ -36,6 +36,8 @@ from tunewright.tuning_logs import Race, TuningLog
 
 TASK = make_task()
 
+# What PostgreSQL cannot hold becomes an escape (there is a test of its own).
+texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 finite_secs = st.floats(0, 1e6, allow_nan=False)
 samples = st.lists(st.floats(1e-12, 1e6), max_size=5).map(tuple)
 successes = st.builds(
@@ -53,7 +55,7 @@ successes = st.builds(
 failures = st.builds(
     MeasureFailure,
     kind=st.sampled_from(FailureKind),
-    message=st.text(),
+    message=texts,
     wall_secs=finite_secs,
     build_secs=finite_secs,
     run_secs=samples,
@@ -63,11 +65,11 @@ keys = st.text("0123456789abcdef", min_size=64, max_size=64)
 records = st.builds(
     TuningRecord,
     session_id=st.just("session-1"),
-    trial_index=st.integers(0, 2**31),
+    trial_index=st.integers(0, 2**31 - 1),
     candidate=st.builds(
         Candidate,
         task_key=st.just(TASK.key),
-        trace_json=st.text(),
+        trace_json=texts,
         origin=st.sampled_from(Origin),
         parent_key=st.none() | keys.map(CandidateKey),
     ),
@@ -75,23 +77,23 @@ records = st.builds(
     evaluator=st.builds(EvaluatorConfig, min_sample_secs=finite_secs, max_samples=st.integers(1, 100)),
     machine=st.builds(
         MachineInfo,
-        cpu_model=st.text(),
+        cpu_model=texts,
         num_cpus=st.integers(1, 512),
         has_smt=st.booleans(),
-        governor=st.text(),
-        os_kernel=st.text(),
-        tvm_version=st.text(),
-        tvm_ffi_version=st.text(),
-        llvm_version=st.text(),
+        governor=texts,
+        os_kernel=texts,
+        tvm_version=texts,
+        tvm_ffi_version=texts,
+        llvm_version=texts,
     ),
-    strategy=st.text(),
+    strategy=texts,
     seed=st.integers(0, 2**63 - 1),
     finished_at=st.datetimes(
         datetime(1980, 1, 1),
         datetime(2100, 1, 1),
         timezones=st.just(timezone(timedelta(hours=5, minutes=30))),
     ),
-    code_version=st.text(),
+    code_version=texts,
     model_id=st.none() | keys,
     predicted_score=st.none() | st.floats(allow_nan=False, allow_infinity=False),
 )
@@ -154,6 +156,13 @@ class RecordStoreContract:
         [trial] = started.append([(make_record(TASK, 1, failure), None)])
         assert isinstance(trial.record.result, MeasureFailure)
         assert trial.record.result.message == "bad byte \\udcff"
+
+    def test_a_nul_in_a_message_is_kept_as_an_escape(self, started: TuningLog) -> None:
+        failure = MeasureFailure(FailureKind.RUN, "cut \0 off", wall_secs=0.1)
+        [trial] = started.append([(make_record(TASK, 1, failure), None)])
+        assert isinstance(trial.record.result, MeasureFailure)
+        assert trial.record.result.message == "cut \\x00 off"
+        assert started.record(trial.record_id) == trial
 
     def test_the_longest_message_survives(self, started: TuningLog) -> None:
         failure = MeasureFailure(FailureKind.BUILD, "x" * 2 * MAX_MESSAGE_CHARS, wall_secs=0.1)
@@ -448,6 +457,21 @@ class RecordStoreContract:
         assert log.peak(TASK.target, machine_fingerprint="0" * 16) is None
         threads = dataclasses.replace(TASK.target, num_threads=TASK.target.num_threads + 1)
         assert log.peak(threads, machine_fingerprint=MACHINE.fingerprint) is None
+
+
+class TestPostgres(RecordStoreContract):
+    @pytest.fixture
+    def log(self, postgres_url: str) -> Iterator[TuningLog]:
+        with TuningLog.open(postgres_url) as log:
+            yield log
+
+    def test_what_was_written_is_there_for_the_next_process(
+        self, started: TuningLog, postgres_url: str
+    ) -> None:
+        [trial] = started.append([(make_record(TASK, 1), None)])
+        started.close()
+        with TuningLog.open(postgres_url, read_only=True) as log:
+            assert log.trials(TASK.key) == [trial]
 
 
 class TestInMemory(RecordStoreContract):

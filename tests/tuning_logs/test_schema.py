@@ -16,7 +16,8 @@ from log_samples import MACHINE, START, make_features, make_session, make_task
 from tunewright.core.errors import SchemaVersionError, StoreError
 from tunewright.core.types import FailureKind, MachinePeak, MeasureFailure, MeasureSuccess, Origin
 from tunewright.tuning_logs import Race, TuningLog
-from tunewright.tuning_logs.engine import Place, make_engine
+from tunewright.tuning_logs.engine import make_engine
+from tunewright.tuning_logs.place import Place
 from tunewright.tuning_logs.schema import HEAD_REVISION, MIGRATIONS, VERSION_TABLE, ensure_schema
 from tunewright.tuning_logs.tables import Base
 
@@ -131,7 +132,7 @@ def test_tables_of_others_are_left_alone(tmp_path: Path) -> None:
             name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
         }
         assert connection.execute("SELECT * FROM alembic_version").fetchall() == [("theirs",)]
-    assert all(name.startswith("tw_") for name in tables - {"alembic_version"})
+    assert all(name.startswith("tw_") for name in tables - {"alembic_version", "sqlite_sequence"})
 
 
 def test_there_is_a_golden_log_of_every_schema() -> None:

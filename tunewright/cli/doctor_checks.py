@@ -319,8 +319,10 @@ def check_ray(import_test: ChildResult, environ: Mapping[str, str], home: Path) 
 def check_log(url: str) -> list[Finding]:
     """Can the log be opened, at which schema, and is its SQLite safe? Makes and changes nothing."""
     # SQLAlchemy takes 0.3 s to import, which `--help` need not pay for.
-    from tunewright.tuning_logs.engine import Place, journal_mode, make_engine, store_errors
+    from tunewright.tuning_logs.engine import journal_mode, make_engine
+    from tunewright.tuning_logs.place import Place
     from tunewright.tuning_logs.schema import HEAD_REVISION, current_revision
+    from tunewright.tuning_logs.store_errors import store_errors
 
     try:
         place = Place.from_url(url)

@@ -3,6 +3,9 @@
 import hashlib
 import json
 
+# Made once: json.dumps with settings makes an encoder per call, which takes longer than a short text does.
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
 
 def digest(*parts: str) -> str:
     """SHA-256 (64 hex digits) over length-prefixed parts, so that ("ab", "c") and ("a", "bc") differ."""
@@ -21,4 +24,4 @@ def canonical_json(value: object) -> str:
         ValueError: a float is NaN or infinite.
         TypeError: a value is not plain JSON data.
     """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _CANONICAL.encode(value)

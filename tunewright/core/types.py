@@ -8,6 +8,7 @@ UTC. This module imports no third-party library but numpy, so that workers and t
 
 import math
 import re
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -242,7 +243,7 @@ class MeasureSuccess:
 
     @property
     def median_secs(self) -> float:
-        return float(np.median(self.run_secs))
+        return statistics.median(self.run_secs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +276,7 @@ def known_secs(result: MeasureResult) -> float:
         case MeasureSuccess() as success:
             return success.median_secs
         case MeasureFailure(kind=FailureKind.PRUNED, run_secs=run_secs) if run_secs:
-            return float(np.median(run_secs))
+            return statistics.median(run_secs)
         case _:
             return math.inf
 
