@@ -3,11 +3,12 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tunewright.explore import open_log as open_log
     from tunewright.scheduler.bundle import load as load
     from tunewright.tuning_logs import TuningLog as TuningLog
 
 __version__ = "0.1.0"
-__all__ = ["TuningLog", "__version__", "load"]
+__all__ = ["TuningLog", "__version__", "load", "open_log"]
 
 
 def __getattr__(name: str) -> Any:
@@ -16,6 +17,10 @@ def __getattr__(name: str) -> Any:
         from tunewright.scheduler.bundle import load
 
         return load
+    if name == "open_log":
+        from tunewright.explore import open_log
+
+        return open_log
     if name == "TuningLog":
         from tunewright.tuning_logs import TuningLog
 

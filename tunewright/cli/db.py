@@ -9,19 +9,19 @@ from tunewright.cli.db_columns import (
     BEST_COLUMNS,
     DETAIL_COLUMNS,
     SESSION_COLUMNS,
-    SHORT_KEY_CHARS,
     TASK_COLUMNS,
     TRIAL_COLUMNS,
     BestRow,
     Details,
-    short_key,
 )
 from tunewright.cli.output import Format, FormatOption, print_item, print_rows, printable
-from tunewright.cli.trace_text import trace_lines
 from tunewright.core.errors import ConfigError
+from tunewright.core.keys import short_key
+from tunewright.core.trace_text import trace_lines
+from tunewright.explore.lookup import find_task
 
 if TYPE_CHECKING:
-    from tunewright.tuning_logs import TaskSummary, TuningLog
+    from tunewright.tuning_logs import TuningLog
 
 app = typer.Typer(no_args_is_help=True, help="Look into the tuning log.")
 
@@ -37,7 +37,7 @@ def best(
 ) -> None:
     """The fastest verified records of each task."""
     with _open(log) as tuning_log:
-        tasks = tuning_log.tasks() if task is None else [_find_task(tuning_log, task)]
+        tasks = tuning_log.tasks() if task is None else [find_task(tuning_log, task)]
         ranked = tuning_log.best_many([summary.task_key for summary in tasks], k)
     rows = [
         BestRow(summary, rank, trial)
@@ -74,7 +74,7 @@ def list_(
                 empty="the tuning log has no sessions yet",
             )
         elif trials is not None:
-            summary = _find_task(tuning_log, trials)
+            summary = find_task(tuning_log, trials)
             recorded = tuning_log.trials(summary.task_key)
             empty = f"task {short_key(summary.task_key)} ({summary.name}) has no trials yet"
             print_rows(recorded, TRIAL_COLUMNS, output_format, empty=empty)
@@ -109,18 +109,3 @@ def _open(log: str | None) -> "TuningLog":
     from tunewright.tuning_logs import TuningLog
 
     return TuningLog.open(settings.log_url(log), read_only=True)
-
-
-def _find_task(tuning_log: "TuningLog", prefix: str) -> "TaskSummary":
-    """The task whose key begins with `prefix`, as git finds commits."""
-    if len(prefix) < SHORT_KEY_CHARS:
-        raise ConfigError(
-            f"'{prefix}' is too short for a task key: give {SHORT_KEY_CHARS} or more characters"
-        )
-    found = tuning_log.tasks(key_prefix=prefix.lower())
-    if not found:
-        raise ConfigError(f"no task's key begins with '{prefix}': `tunewright db list` shows the keys")
-    if len(found) > 1:
-        keys = ", ".join(summary.task_key for summary in found[:3])
-        raise ConfigError(f"'{prefix}' begins the keys of {len(found)} tasks ({keys}): give more characters")
-    return found[0]

@@ -5,20 +5,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from tunewright.cli.output import Cell, Column, format_ms
-from tunewright.core.keys import canonical_json
-from tunewright.core.types import (
-    MeasureFailure,
-    MeasureSuccess,
-    RecordedTrial,
-    TargetSpec,
-    TensorSpec,
-    TuningTask,
-)
+from tunewright.core.keys import canonical_json, short_key
+from tunewright.core.types import RecordedTrial, TargetSpec, TuningTask
+from tunewright.explore import trial_facts
 
 if TYPE_CHECKING:
     from tunewright.tuning_logs import Race, RankedTrial, SessionSummary, TaskSummary
-
-SHORT_KEY_CHARS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +36,8 @@ class Details:
     unusable_reason: str | None
 
 
-def short_key(key: str) -> str:
-    return key[:SHORT_KEY_CHARS]
-
-
 def _target(target: TargetSpec) -> str:
     return f"{target.mcpu}/{target.num_threads}"
-
-
-def _args(args: tuple[TensorSpec, ...]) -> str:
-    return " ".join(f"{arg.dtype}[{','.join(map(str, arg.shape))}]" for arg in args)
 
 
 def _yes_no(fact: bool) -> str:
@@ -72,44 +56,9 @@ def _samples(run_secs: tuple[float, ...]) -> str | None:
     return ", ".join(f"{secs * 1e3:#.4g}" for secs in run_secs) + " ms" if run_secs else None
 
 
-def _success(trial: RecordedTrial) -> MeasureSuccess | None:
-    result = trial.record.result
-    return result if isinstance(result, MeasureSuccess) else None
-
-
-def _status(trial: RecordedTrial) -> str:
-    result = trial.record.result
-    return result.kind.value if isinstance(result, MeasureFailure) else "ok"
-
-
-def _message(trial: RecordedTrial) -> str | None:
-    result = trial.record.result
-    return result.message if isinstance(result, MeasureFailure) else None
-
-
-def _is_verified(trial: RecordedTrial) -> bool:
-    result = _success(trial)
-    return result is not None and result.is_verified
-
-
-def _steal_ratio(trial: RecordedTrial) -> float | None:
-    result = _success(trial)
-    return None if result is None else result.steal_ratio
-
-
 def _yardstick_secs(trial: RecordedTrial) -> float | None:
-    result = _success(trial)
+    result = trial_facts.success(trial)
     return None if result is None else result.yardstick_secs
-
-
-def _is_noisy(trial: RecordedTrial) -> bool:
-    result = _success(trial)
-    return result is not None and result.is_noisy
-
-
-def _is_duplicate(trial: RecordedTrial) -> bool:
-    result = _success(trial)
-    return result is not None and result.is_duplicate
 
 
 def _machine(trial: RecordedTrial) -> str:
@@ -140,7 +89,7 @@ TASK_COLUMNS: "list[Column[TaskSummary]]" = [
     Column("task_key", lambda s: s.task_key, title="task", text=lambda s: short_key(s.task_key)),
     Column("workload_key", lambda s: s.workload_key),
     Column("workload", lambda s: s.name, title="workload", shrinks=True),
-    Column("args", lambda s: _args(s.args)),
+    Column("args", lambda s: trial_facts.args_text(s.args)),
     Column("target", lambda s: str(s.target), title="CPU/threads", text=lambda s: _target(s.target)),
     Column("flop", lambda s: s.flop),
     Column("num_trials", lambda s: s.num_trials, title="trials", is_number=True),
@@ -216,8 +165,13 @@ TRIAL_COLUMNS: list[Column[RecordedTrial]] = [
     Column("record_id", lambda t: t.record_id, title="record", is_number=True),
     Column("session_id", lambda t: t.record.session_id),
     Column("trial_index", lambda t: t.record.trial_index, title="trial", is_number=True),
-    Column("status", _status, title="status"),
-    Column("is_verified", _is_verified, title="verified", text=lambda t: _yes_no(_is_verified(t))),
+    Column("status", trial_facts.status, title="status"),
+    Column(
+        "is_verified",
+        trial_facts.is_verified,
+        title="verified",
+        text=lambda t: _yes_no(trial_facts.is_verified(t)),
+    ),
     Column(
         "median_secs",
         lambda t: t.record.best_secs,
@@ -236,7 +190,7 @@ TRIAL_COLUMNS: list[Column[RecordedTrial]] = [
     Column("parent_key", lambda t: t.record.candidate.parent_key),
     Column("machine_fingerprint", lambda t: t.record.machine.fingerprint),
     Column("finished_at", lambda t: t.record.finished_at.isoformat()),
-    Column("message", _message, title="message", shrinks=True),
+    Column("message", trial_facts.message, title="message", shrinks=True),
 ]
 
 DETAIL_COLUMNS: list[Column[Details]] = [
@@ -244,7 +198,7 @@ DETAIL_COLUMNS: list[Column[Details]] = [
     Column("task_key", lambda d: d.task.key, title="task"),
     Column("workload_key", lambda d: d.task.workload.key),
     Column("workload", lambda d: d.task.workload.name, title="workload"),
-    Column("args", lambda d: _args(d.task.workload.args), title="arguments"),
+    Column("args", lambda d: trial_facts.args_text(d.task.workload.args), title="arguments"),
     Column(
         "flop",
         lambda d: d.task.workload.flop,
@@ -252,13 +206,13 @@ DETAIL_COLUMNS: list[Column[Details]] = [
         text=lambda d: f"{d.task.workload.flop / 1e6:.4g} MFLOP per call",
     ),
     Column("target", lambda d: str(d.task.target), title="target"),
-    Column("status", lambda d: _status(d.trial), title="status"),
-    Column("message", lambda d: _message(d.trial), title="message"),
+    Column("status", lambda d: trial_facts.status(d.trial), title="status"),
+    Column("message", lambda d: trial_facts.message(d.trial), title="message"),
     Column(
         "is_verified",
-        lambda d: _is_verified(d.trial),
+        lambda d: trial_facts.is_verified(d.trial),
         title="verified",
-        text=lambda d: _yes_no(_is_verified(d.trial)),
+        text=lambda d: _yes_no(trial_facts.is_verified(d.trial)),
     ),
     Column("unusable_reason", lambda d: d.unusable_reason, title="quarantine"),
     Column(
@@ -276,7 +230,7 @@ DETAIL_COLUMNS: list[Column[Details]] = [
     Column("races", _races, title="races (UTC)", text=_races_text),
     Column("build_secs", lambda d: d.trial.record.result.build_secs, title="build secs"),
     Column("wall_secs", lambda d: d.trial.record.result.wall_secs, title="wall secs"),
-    Column("steal_ratio", lambda d: _steal_ratio(d.trial), title="CPU steal"),
+    Column("steal_ratio", lambda d: trial_facts.steal_ratio(d.trial), title="CPU steal"),
     Column(
         "yardstick_secs",
         lambda d: _yardstick_secs(d.trial),
@@ -284,14 +238,17 @@ DETAIL_COLUMNS: list[Column[Details]] = [
         text=lambda d: format_ms(_yardstick_secs(d.trial)),
     ),
     Column(
-        "is_noisy", lambda d: _is_noisy(d.trial), title="noisy", text=lambda d: _yes_no(_is_noisy(d.trial))
+        "is_noisy",
+        lambda d: trial_facts.is_noisy(d.trial),
+        title="noisy",
+        text=lambda d: _yes_no(trial_facts.is_noisy(d.trial)),
     ),
     Column("object_key", lambda d: d.trial.record.result.object_key or None, title="machine code"),
     Column(
         "is_duplicate",
-        lambda d: _is_duplicate(d.trial),
+        lambda d: trial_facts.is_duplicate(d.trial),
         title="duplicate",
-        text=lambda d: _yes_no(_is_duplicate(d.trial)),
+        text=lambda d: _yes_no(trial_facts.is_duplicate(d.trial)),
     ),
     Column("session_id", lambda d: d.trial.record.session_id, title="session"),
     Column("trial_index", lambda d: d.trial.record.trial_index, title="trial"),

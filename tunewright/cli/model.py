@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tunewright.cli import settings
-from tunewright.cli.db_columns import SHORT_KEY_CHARS, short_key
 from tunewright.cli.model_columns import (
     DETAIL_COLUMNS,
     MODEL_COLUMNS,
@@ -25,6 +24,7 @@ from tunewright.cli.model_columns import (
 )
 from tunewright.cli.output import Format, FormatOption, print_item, print_rows
 from tunewright.core.errors import ConfigError, ModelError
+from tunewright.core.keys import SHORT_KEY_CHARS, short_key
 
 if TYPE_CHECKING:
     from tunewright.core.types import ModelSnapshot, RecordedTrial

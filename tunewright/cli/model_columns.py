@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunewright.cli.db_columns import short_key
 from tunewright.cli.output import Cell, Column
+from tunewright.core.keys import short_key
 
 if TYPE_CHECKING:
     from tunewright.core.types import ModelSnapshot

@@ -1,14 +1,12 @@
-"""Where commands find things: the tuning log's place, from `--log`, the environment, or the default."""
+"""The option of every command that names the tuning log."""
 
-import os
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated
-from urllib.parse import quote
 
 import typer
 
-LOG_VARIABLE = "TUNEWRIGHT_LOG"
+from tunewright.core.log_url import LOG_VARIABLE
+from tunewright.core.log_url import file_url as file_url
+from tunewright.core.log_url import log_url as log_url
 
 LogOption = Annotated[
     str | None,
@@ -19,25 +17,3 @@ LogOption = Annotated[
         show_default=False,
     ),
 ]
-
-
-def log_url(option: str | None, *, environ: Mapping[str, str] = os.environ) -> str:
-    """The log's URL: `option` if given, else `TUNEWRIGHT_LOG`, else a file in the user's data directory.
-
-    A plain path becomes a URL. Nothing is made or opened.
-    """
-    given = option or environ.get(LOG_VARIABLE)
-    if not given:
-        return file_url(_default_log())
-    return given if "://" in given else file_url(Path(given))
-
-
-def file_url(path: Path) -> str:
-    """The URL of a log in a file; what a URL reads otherwise is escaped."""
-    return f"sqlite:///{quote(str(path.expanduser().absolute()))}"
-
-
-def _default_log() -> Path:
-    import platformdirs
-
-    return platformdirs.user_data_path("tunewright") / "tuning.db"

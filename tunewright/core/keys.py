@@ -5,6 +5,8 @@ import json
 
 # Made once: json.dumps with settings makes an encoder per call, which takes longer than a short text does.
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+# So much of a key people see, and so much they must give to name what it stands for.
+SHORT_KEY_CHARS = 8
 
 
 def digest(*parts: str) -> str:
@@ -25,3 +27,8 @@ def canonical_json(value: object) -> str:
         TypeError: a value is not plain JSON data.
     """
     return _CANONICAL.encode(value)
+
+
+def short_key(key: str) -> str:
+    """As much of a key as people see."""
+    return key[:SHORT_KEY_CHARS]

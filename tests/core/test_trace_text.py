@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tunewright.cli.trace_text import trace_lines
+from tunewright.core.trace_text import trace_lines
 
 REAL_TRACE = Path(__file__).parents[1] / "tuning_logs" / "data" / "matmul_relu_trace.json"
 

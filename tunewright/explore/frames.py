@@ -1,0 +1,180 @@
+"""Data frames of what the log returns: the columns, their types, and how they are filled.
+
+Names are those that `tunewright db -f json` prints, with units. Text is `string`, text that repeats in trials
+is `category`, moments are aware UTC, a number that may be missing is `float64` with NaN.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from tunewright.core.errors import ConfigError
+from tunewright.core.types import FailureKind, RecordedTrial
+from tunewright.explore import trial_facts
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tunewright.tuning_logs import RankedTrial, SessionSummary, TaskSummary
+
+Row = TypeVar("Row")
+
+_TEXT = "string"
+_LABEL = "category"
+_COUNT = "int64"
+_NUMBER = "float64"
+_FACT = "bool"
+_MOMENT = "datetime64[us, UTC]"
+
+
+@dataclass(frozen=True, slots=True)
+class Column(Generic[Row]):
+    """One column of a frame: None becomes NaN, NaT or NA, whichever `dtype` has."""
+
+    name: str
+    dtype: str
+    value: Callable[[Row], object]
+
+
+@dataclass(frozen=True, slots=True)
+class RankedRow:
+    """A ranked trial with its task; `rank` is 1 for the fastest."""
+
+    task: "TaskSummary"
+    rank: int
+    ranked: "RankedTrial"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskTrial:
+    """A trial with the name of its task's workload."""
+
+    workload: str
+    trial: RecordedTrial
+
+
+@dataclass(frozen=True, slots=True)
+class FailureRow:
+    """How many trials ended in one kind of failure, of so many trials in all."""
+
+    kind: FailureKind
+    num_trials: int
+    num_all_trials: int
+
+
+def make_frame(rows: Iterable[Row], columns: Sequence[Column[Row]]) -> "pd.DataFrame":
+    """A frame with one row each; with no rows the columns keep their types.
+
+    `rows` is read once and not kept: a generator may hold a part of the log at a time.
+
+    Raises:
+        ConfigError: pandas is not installed.
+    """
+    try:
+        import pandas as pd
+    except ModuleNotFoundError as exc:
+        raise ConfigError(
+            f"data frames need pandas, which cannot be imported ({exc}): pip install 'tunewright[notebooks]'"
+        ) from exc
+    cells: list[list[object]] = [[] for _ in columns]
+    for row in rows:
+        for column, values in zip(columns, cells, strict=True):
+            values.append(column.value(row))
+    return pd.DataFrame(
+        {
+            column.name: pd.Series(values, dtype=column.dtype)
+            for column, values in zip(columns, cells, strict=True)
+        }
+    )
+
+
+TASK_COLUMNS: "list[Column[TaskSummary]]" = [
+    Column("task_key", _TEXT, lambda s: s.task_key),
+    Column("workload_key", _TEXT, lambda s: s.workload_key),
+    Column("workload", _TEXT, lambda s: s.name),
+    Column("args", _TEXT, lambda s: trial_facts.args_text(s.args)),
+    Column("target", _TEXT, lambda s: str(s.target)),
+    Column("mcpu", _TEXT, lambda s: s.target.mcpu),
+    Column("num_threads", _COUNT, lambda s: s.target.num_threads),
+    Column("flop", _NUMBER, lambda s: s.flop),
+    Column("num_trials", _COUNT, lambda s: s.num_trials),
+    Column("num_failed", _COUNT, lambda s: s.num_failed),
+    Column("num_pruned", _COUNT, lambda s: s.num_pruned),
+    Column("num_usable", _COUNT, lambda s: s.num_usable),
+    Column("best_secs", _NUMBER, lambda s: s.best_secs),
+    Column("best_gflops", _NUMBER, lambda s: s.best_gflops),
+]
+
+BEST_COLUMNS: list[Column[RankedRow]] = [
+    Column("record_id", _COUNT, lambda r: r.ranked.trial.record_id),
+    Column("task_key", _TEXT, lambda r: r.task.task_key),
+    Column("workload_key", _TEXT, lambda r: r.task.workload_key),
+    Column("workload", _TEXT, lambda r: r.task.name),
+    Column("target", _TEXT, lambda r: str(r.task.target)),
+    Column("mcpu", _TEXT, lambda r: r.task.target.mcpu),
+    Column("num_threads", _COUNT, lambda r: r.task.target.num_threads),
+    Column("rank", _COUNT, lambda r: r.rank),
+    Column("best_secs", _NUMBER, lambda r: r.ranked.secs),
+    Column("best_gflops", _NUMBER, lambda r: r.task.flop / r.ranked.secs / 1e9),
+    Column("is_raced", _FACT, lambda r: r.ranked.is_raced),
+    Column("origin", _TEXT, lambda r: r.ranked.trial.record.candidate.origin.value),
+    Column("strategy", _TEXT, lambda r: r.ranked.trial.record.strategy),
+    Column("machine_fingerprint", _TEXT, lambda r: r.ranked.trial.record.machine.fingerprint),
+    Column("session_id", _TEXT, lambda r: r.ranked.trial.record.session_id),
+    Column("finished_at", _MOMENT, lambda r: r.ranked.trial.record.finished_at),
+]
+
+SESSION_COLUMNS: "list[Column[SessionSummary]]" = [
+    Column("session_id", _TEXT, lambda s: s.session_id),
+    Column("model", _TEXT, lambda s: s.model_name),
+    Column("target", _TEXT, lambda s: str(s.target)),
+    Column("mcpu", _TEXT, lambda s: s.target.mcpu),
+    Column("num_threads", _COUNT, lambda s: s.target.num_threads),
+    Column("strategy", _TEXT, lambda s: s.strategy),
+    Column("seed", _COUNT, lambda s: s.seed),
+    Column("machine_fingerprint", _TEXT, lambda s: s.machine_fingerprint),
+    Column("created_at", _MOMENT, lambda s: s.created_at),
+    Column("num_tasks", _COUNT, lambda s: s.num_tasks),
+    Column("num_trials", _COUNT, lambda s: s.num_trials),
+    Column("elapsed_secs", _NUMBER, lambda s: s.elapsed_secs),
+]
+
+FAILURE_COLUMNS: list[Column[FailureRow]] = [
+    Column("kind", _TEXT, lambda f: f.kind.value),
+    Column("num_trials", _COUNT, lambda f: f.num_trials),
+    Column("trial_ratio", _NUMBER, lambda f: f.num_trials / f.num_all_trials),
+]
+
+TRIAL_COLUMNS: list[Column[TaskTrial]] = [
+    Column("record_id", _COUNT, lambda r: r.trial.record_id),
+    Column("session_id", _LABEL, lambda r: r.trial.record.session_id),
+    Column("task_key", _LABEL, lambda r: r.trial.record.task_key),
+    Column("workload", _LABEL, lambda r: r.workload),
+    Column("trial_index", _COUNT, lambda r: r.trial.record.trial_index),
+    Column("status", _LABEL, lambda r: trial_facts.status(r.trial)),
+    Column("is_verified", _FACT, lambda r: trial_facts.is_verified(r.trial)),
+    Column("median_secs", _NUMBER, lambda r: r.trial.record.best_secs),
+    Column("min_secs", _NUMBER, lambda r: trial_facts.min_secs(r.trial)),
+    Column("num_samples", _COUNT, lambda r: len(r.trial.record.result.run_secs)),
+    Column("run_secs", "object", lambda r: r.trial.record.result.run_secs),
+    Column("build_secs", _NUMBER, lambda r: r.trial.record.result.build_secs),
+    Column("wall_secs", _NUMBER, lambda r: r.trial.record.result.wall_secs),
+    Column("device_secs", _NUMBER, lambda r: trial_facts.device_secs(r.trial)),
+    Column("origin", _LABEL, lambda r: r.trial.record.candidate.origin.value),
+    Column("strategy", _LABEL, lambda r: r.trial.record.strategy),
+    Column("seed", _COUNT, lambda r: r.trial.record.seed),
+    Column("predicted_score", _NUMBER, lambda r: r.trial.record.predicted_score),
+    Column("model_id", _LABEL, lambda r: r.trial.record.model_id),
+    Column("is_noisy", _FACT, lambda r: trial_facts.is_noisy(r.trial)),
+    Column("is_duplicate", _FACT, lambda r: trial_facts.is_duplicate(r.trial)),
+    Column("steal_ratio", _NUMBER, lambda r: trial_facts.steal_ratio(r.trial)),
+    Column("yardstick_secs", _NUMBER, lambda r: r.trial.record.result.yardstick_secs),
+    Column("message", _TEXT, lambda r: trial_facts.message(r.trial)),
+    Column("candidate_key", _TEXT, lambda r: r.trial.record.candidate.key),
+    Column("parent_key", _TEXT, lambda r: r.trial.record.candidate.parent_key),
+    Column("machine_fingerprint", _LABEL, lambda r: r.trial.record.machine.fingerprint),
+    Column("tvm_version", _LABEL, lambda r: r.trial.record.machine.tvm_version),
+    Column("llvm_version", _LABEL, lambda r: r.trial.record.machine.llvm_version),
+    Column("code_version", _LABEL, lambda r: r.trial.record.code_version),
+    Column("finished_at", _MOMENT, lambda r: r.trial.record.finished_at),
+]
