@@ -12,7 +12,7 @@ __all__ = ["TuningLog", "__version__", "load", "open_log"]
 
 
 def __getattr__(name: str) -> Any:
-    # Imported on first use: the command line must answer at once, and workers need neither.
+    # Imported on first use: the command line must answer at once, and workers need none of it.
     if name == "load":
         from tunewright.scheduler.bundle import load
 
