@@ -82,7 +82,7 @@ def append(session: Session, shared: SharedRows, trials: Sequence[NewTrial]) -> 
     """Store those trials whose candidate its session has not yet; one stored trial for each, in order."""
     session_ids = ids_by_key(session, SessionRow.session_id, (record.session_id for record, _ in trials))
     keys = [(_known(session_ids, record.session_id, "session"), record.candidate.key) for record, _ in trials]
-    stored_ids = _ids_of_candidates(session, keys)
+    stored_ids = ids_of_candidates(session, keys)
     new: dict[CandidateOfSession, NewTrial] = {}
     for key, trial in zip(keys, trials, strict=True):
         if key not in stored_ids:
@@ -126,14 +126,14 @@ def _insert(
     statement = insert(table).returning(table.c.id, sort_by_parameter_order=True)
     record_ids = list(session.connection().scalars(statement, rows))
     features = [values for _, values in new.values()]
-    _insert_features(session, shared, record_ids, [row["task_id"] for row in rows], features)
+    insert_features(session, shared, record_ids, [row["task_id"] for row in rows], features)
     return [
         RecordedTrial(record_id, codec.stored(record), None if values is None else _frozen(values))
         for record_id, record, values in zip(record_ids, records, features, strict=True)
     ]
 
 
-def _insert_features(
+def insert_features(
     session: Session,
     shared: SharedRows,
     record_ids: Sequence[int],
@@ -164,7 +164,7 @@ def _frozen(features: FloatArray) -> FloatArray:
     return codec.features_from_bytes(codec.feature_bytes(features), *features.shape)
 
 
-def _ids_of_candidates(session: Session, keys: Iterable[CandidateOfSession]) -> dict[CandidateOfSession, int]:
+def ids_of_candidates(session: Session, keys: Iterable[CandidateOfSession]) -> dict[CandidateOfSession, int]:
     """Row ids of the stored trials among `keys`."""
     found: dict[CandidateOfSession, int] = {}
     by_session: dict[int, list[str]] = {}

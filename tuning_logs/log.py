@@ -6,10 +6,13 @@ from is committed. Errors of the database surface as `StoreError`; one that the 
 """
 
 import math
+import sqlite3
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import datetime
+from functools import partial
+from pathlib import Path
 from typing import Self, TypeVar
 
 from sqlalchemy import ColumnElement, Engine, func, select
@@ -17,11 +20,13 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from tunewright.core.closeable import Closeable
-from tunewright.core.errors import StoreError
+from tunewright.core.errors import ConfigError, StoreError
 from tunewright.core.keys import canonical_json
+from tunewright.core.log_url import file_url
 from tunewright.core.types import (
     FailureKind,
     FloatArray,
+    MachineInfo,
     MachinePeak,
     ModelSnapshot,
     RecordedTrial,
@@ -33,13 +38,22 @@ from tunewright.core.types import (
     Workload,
     WorkloadKey,
 )
-from tunewright.tuning_logs import codec, ingest, queries, shared_rows
+from tunewright.tuning_logs import codec, ingest, merge, queries, shared_rows, upkeep
 from tunewright.tuning_logs.engine import make_engine, writing
 from tunewright.tuning_logs.matching import Match
 from tunewright.tuning_logs.place import Place
-from tunewright.tuning_logs.schema import check_writable, ensure_schema
+from tunewright.tuning_logs.schema import HEAD_REVISION, check_writable, ensure_schema
 from tunewright.tuning_logs.store_errors import is_conflict, store_errors
-from tunewright.tuning_logs.summaries import Race, RankedTrial, SessionState, SessionSummary, TaskSummary
+from tunewright.tuning_logs.summaries import (
+    LogStats,
+    MergeReport,
+    PruneReport,
+    Race,
+    RankedTrial,
+    SessionState,
+    SessionSummary,
+    TaskSummary,
+)
 from tunewright.tuning_logs.tables import (
     FeatureRow,
     ModelRow,
@@ -401,18 +415,89 @@ class TuningLog(Closeable):
             target_json, workload_row = row
             return TuningTask(codec.workload_from_row(workload_row), codec.target_from_json(target_json))
 
+    # ---- the log as a whole
+
+    @property
+    def place(self) -> str:
+        """Where it is, without a password."""
+        return str(self._place)
+
+    def machines(self) -> list[MachineInfo]:
+        """All machines, once with each software that they were seen with, the first seen first."""
+        with self._reading() as session:
+            return list(queries.all_machines(session, self._shared).values())
+
+    def stats(self) -> LogStats:
+        """How much it holds."""
+        with self._reading() as session:
+            return upkeep.stats(session, schema=HEAD_REVISION)
+
+    def merge_from(self, other: "TuningLog", on_page: Callable[[int], None] = lambda _: None) -> MergeReport:
+        """Take over everything that another log has. Interrupted, it is simply done again.
+
+        Merging twice changes nothing, and the content does not depend on which log took over which: where
+        both measured the same candidate in the same session, the earlier measurement stays.
+
+        Args:
+            on_page: told the number of trials looked at so far.
+        """
+        with other._reading() as source:
+            tasks = merge.all_tasks(source)
+            num_tasks = self._write(lambda session: merge.add_tasks(session, tasks))
+            num_sessions = num_new = num_seen = 0
+            for row_id, info, elapsed_secs in merge.all_sessions(source, other._shared):
+                num_sessions += self._write(partial(merge.add_session, info=info, elapsed_secs=elapsed_secs))
+                for page in merge.pages_of_trials(source, other._shared, row_id):
+                    num_new += self._write(partial(merge.add_trials, shared=self._shared, incoming=page))
+                    num_seen += len(page)
+                    on_page(num_seen)
+            peaks = merge.all_peaks(source, other._shared)
+        self._write(partial(merge.add_peaks, shared=self._shared, peaks=peaks))
+        models = other.models()
+        self._write(lambda session: merge.add_models(session, models))
+        return MergeReport(num_tasks, num_sessions, num_new, num_seen - num_new)
+
+    def prune(self, *, num_kept: int, is_dry_run: bool = False) -> PruneReport:
+        """Delete all but the `num_kept` fastest trials of each task, usable ones first, and old cost models.
+
+        What is deleted is gone for the cost model too, and a session that goes on measures it again. A file
+        becomes smaller.
+        """
+        report = self._write(lambda session: upkeep.prune(session, num_kept=num_kept, is_dry_run=is_dry_run))
+        if not is_dry_run and self._place.server is None:
+            with self._engine_errors(), closing(self._reader.raw_connection()) as connection:
+                connection.cursor().execute("VACUUM")
+        return report
+
+    def back_up(self, path: Path) -> None:
+        """Copy the log into a new file of SQLite, which is a log of its own; it may be in use meanwhile.
+
+        Raises:
+            ConfigError: the file exists.
+            StoreError: it cannot be written.
+        """
+        if path.exists():
+            raise ConfigError(f"{path} exists: name a file that does not")
+        if self._place.path is None:
+            partial_path = path.with_name(path.name + ".part")
+            partial_path.unlink(missing_ok=True)
+            with TuningLog.open(file_url(partial_path)) as copy:
+                copy.merge_from(self)
+            partial_path.replace(path)
+            return
+        try:
+            upkeep.copy_file(self._place.path, path)
+        except (OSError, sqlite3.Error) as exc:
+            raise StoreError(f"the tuning log cannot be copied to {path}: {exc}") from exc
+
     @contextmanager
     def _reading(self) -> Iterator[Session]:
-        with (
-            store_errors(self._place, busy_timeout_secs=self._busy_timeout_secs),
-            Session(self._reader) as session,
-            session.begin(),
-        ):
+        with self._engine_errors(), Session(self._reader) as session, session.begin():
             yield session
 
     def _write(self, work: Callable[[Session], _T]) -> _T:
         """Do all of `work` in one transaction, again where another writer came in between."""
-        with store_errors(self._place, busy_timeout_secs=self._busy_timeout_secs):
+        with self._engine_errors():
             for _ in range(_MAX_CONFLICTS):
                 try:
                     return self._write_once(work)
@@ -420,6 +505,9 @@ class TuningLog(Closeable):
                     if not is_conflict(exc):
                         raise
             return self._write_once(work)
+
+    def _engine_errors(self) -> AbstractContextManager[None]:
+        return store_errors(self._place, busy_timeout_secs=self._busy_timeout_secs)
 
     def _write_once(self, work: Callable[[Session], _T]) -> _T:
         with Session(self._writer) as session, session.begin():

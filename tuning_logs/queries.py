@@ -51,11 +51,12 @@ def trials(
     *conditions: ColumnElement[bool],
     with_features: bool = False,
     newest_first_limit: int | None = None,
+    oldest_first_limit: int | None = None,
 ) -> list[RecordedTrial]:
-    """Trials that meet all conditions, oldest first; with a limit, only the newest so many."""
+    """Trials that meet all conditions, oldest first; with a limit, only the newest or oldest so many."""
     query = _select_trials(with_features=with_features).where(*conditions)
     if newest_first_limit is None:
-        rows = session.execute(query.order_by(TrialRow.id)).all()
+        rows = session.execute(query.order_by(TrialRow.id).limit(oldest_first_limit)).all()
     else:
         rows = session.execute(query.order_by(TrialRow.id.desc()).limit(newest_first_limit)).all()[::-1]
     return _trials(session, shared, rows)
@@ -83,7 +84,7 @@ def best(
     Args:
         fingerprint: only trials that were timed on such a machine.
     """
-    machines = _machines(session, shared) if match is not None or fingerprint is not None else {}
+    machines = all_machines(session, shared) if match is not None or fingerprint is not None else {}
     found: defaultdict[TaskKey, list[RankedTrial]] = defaultdict(list)
     for tier in tiers(match, machines):
         if fingerprint is not None:
@@ -123,7 +124,7 @@ def _best_of_tier(
     return ranked
 
 
-def _machines(session: Session, shared: SharedRows) -> dict[int, MachineInfo]:
+def all_machines(session: Session, shared: SharedRows) -> dict[int, MachineInfo]:
     """All machines of the log: some dozens."""
     ids = list(session.scalars(select(MachineRow.id)))
     known = shared.machines(session, ids)

@@ -1,7 +1,5 @@
 """The schema's version: make it, check it, upgrade it with a copy kept beside."""
 
-import os
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +8,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 from tunewright.core.errors import SchemaVersionError, StoreError
 from tunewright.tuning_logs.engine import writing
 from tunewright.tuning_logs.place import Place
+from tunewright.tuning_logs.upkeep import copy_file
 
 VERSION_TABLE = "tw_alembic_version"
 HEAD_REVISION = "0004"
@@ -63,7 +62,9 @@ def ensure_schema(
         if revision == head:
             return
         if revision is not None and place.path is not None:
-            _back_up(place.path, place.path.with_name(f"{place.path.name}.schema-{revision}.bak"))
+            copy = place.path.with_name(f"{place.path.name}.schema-{revision}.bak")
+            copy.unlink(missing_ok=True)
+            copy_file(place.path, copy)
         _upgrade(connection, head, migrations)
 
 
@@ -89,18 +90,6 @@ def check_writable(engine: Engine, place: Place) -> None:
             f"the tuning log {place} cannot be written by the role {user}: "
             "ask for the rights of a tuner (docs/team-log.md lists them), or name another with --log"
         )
-
-
-def _back_up(source: Path, target: Path) -> None:
-    partial = target.with_name(target.name + ".part")
-    partial.unlink(missing_ok=True)
-    reader, writer = sqlite3.connect(source), sqlite3.connect(partial)
-    try:
-        reader.backup(writer)
-    finally:
-        reader.close()
-        writer.close()
-    os.replace(partial, target)
 
 
 def _known_revisions(migrations: Path) -> set[str]:

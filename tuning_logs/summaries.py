@@ -1,9 +1,18 @@
 """What queries of the tuning log return beyond the shared vocabulary; all frozen values."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from tunewright.core.types import RecordedTrial, TargetSpec, TaskKey, TensorSpec, WorkloadKey
+from tunewright.core.types import (
+    FailureKind,
+    MachineInfo,
+    RecordedTrial,
+    TargetSpec,
+    TaskKey,
+    TensorSpec,
+    WorkloadKey,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +39,61 @@ class Race:
 
     run_secs: tuple[float, ...]
     raced_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """One time that a stored record was replayed and its outputs compared again, with a machine's software.
+
+    `failure_kind` is None where they were right.
+    """
+
+    machine: MachineInfo
+    failure_kind: FailureKind | None
+    message: str
+    verified_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class MergeReport:
+    """What came into a log from another; `num_known` trials were there already."""
+
+    num_tasks: int
+    num_sessions: int
+    num_trials: int
+    num_known: int
+
+
+@dataclass(frozen=True, slots=True)
+class PruneReport:
+    """What pruning deleted, or would delete."""
+
+    num_trials: int
+    num_kept: int
+    num_models: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogStats:
+    """How much a log holds. `device_secs`: what running candidates took, building not included."""
+
+    schema: str
+    engine: str
+    size_bytes: int
+    num_machines: int
+    num_targets: int
+    num_workloads: int
+    num_tasks: int
+    num_sessions: int
+    num_trials: int
+    num_verified: int
+    num_quarantined: int
+    num_models: int
+    failures: Mapping[FailureKind, int]
+    build_secs: float
+    device_secs: float
+    first_at: datetime | None
+    last_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
