@@ -4,6 +4,28 @@ Acknowledged means committed, inserts are idempotent, rows never leave this pack
 """
 
 from tunewright.tuning_logs.log import TuningLog
-from tunewright.tuning_logs.summaries import Race, RankedTrial, SessionState, SessionSummary, TaskSummary
+from tunewright.tuning_logs.matching import Match, MatchPolicy
+from tunewright.tuning_logs.schema import schema_revisions
+from tunewright.tuning_logs.summaries import (
+    LogStats,
+    Race,
+    RankedTrial,
+    SessionState,
+    SessionSummary,
+    TaskSummary,
+    Verification,
+)
 
-__all__ = ["Race", "RankedTrial", "SessionState", "SessionSummary", "TaskSummary", "TuningLog"]
+__all__ = [
+    "LogStats",
+    "Match",
+    "MatchPolicy",
+    "Race",
+    "RankedTrial",
+    "SessionState",
+    "SessionSummary",
+    "TaskSummary",
+    "TuningLog",
+    "Verification",
+    "schema_revisions",
+]

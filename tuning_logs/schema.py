@@ -6,8 +6,9 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, inspect, text
 
 from tunewright.core.errors import SchemaVersionError, StoreError
-from tunewright.tuning_logs.engine import writing
+from tunewright.tuning_logs.engine import make_engine, writing
 from tunewright.tuning_logs.place import Place
+from tunewright.tuning_logs.store_errors import store_errors
 from tunewright.tuning_logs.upkeep import copy_file
 
 VERSION_TABLE = "tw_alembic_version"
@@ -22,6 +23,24 @@ def current_revision(connection: Connection) -> str | None:
     if not inspect(connection).has_table(VERSION_TABLE):
         return None
     return connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar_one_or_none()
+
+
+def schema_revisions(url: str, *, busy_timeout_secs: float = 30.0) -> tuple[str | None, str]:
+    """The schema that the log at `url` has, None where there is none yet, and that of this program.
+
+    Makes and changes nothing.
+
+    Raises:
+        ConfigError, StoreError: as `TuningLog.open`.
+    """
+    place = Place.from_url(url)
+    place.prepare(read_only=True)
+    engine = make_engine(place, read_only=True, busy_timeout_secs=busy_timeout_secs)
+    try:
+        with store_errors(place, busy_timeout_secs=busy_timeout_secs), engine.begin() as connection:
+            return current_revision(connection), HEAD_REVISION
+    finally:
+        engine.dispose()
 
 
 def ensure_schema(

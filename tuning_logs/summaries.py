@@ -86,7 +86,7 @@ class LogStats:
     num_tasks: int
     num_sessions: int
     num_trials: int
-    num_verified: int
+    num_usable: int
     num_quarantined: int
     num_models: int
     failures: Mapping[FailureKind, int]

@@ -79,7 +79,7 @@ def stats(session: Session, *, schema: str) -> LogStats:
         num_tasks=_count(session, TaskRow),
         num_sessions=_count(session, SessionRow),
         num_trials=_count(session, TrialRow),
-        num_verified=_count(session, TrialRow, queries.is_usable(TrialRow)),
+        num_usable=_count(session, TrialRow, queries.is_usable(TrialRow)),
         num_quarantined=_count(session, TrialRow, TrialRow.unusable_reason.is_not(None)),
         num_models=_count(session, ModelRow),
         failures=queries.failure_counts(session),

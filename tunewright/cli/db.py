@@ -1,10 +1,10 @@
-"""`tunewright db`: look into the tuning log. Nothing here makes or changes a file."""
+"""`tunewright db`: look into the tuning log; its other commands stand beside this file."""
 
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tunewright.cli import settings
+from tunewright.cli import db_upkeep, settings
 from tunewright.cli.db_columns import (
     BEST_COLUMNS,
     DETAIL_COLUMNS,
@@ -23,7 +23,12 @@ from tunewright.explore.lookup import find_task
 if TYPE_CHECKING:
     from tunewright.tuning_logs import TuningLog
 
-app = typer.Typer(no_args_is_help=True, help="Look into the tuning log.")
+app = typer.Typer(no_args_is_help=True, help="Look into the tuning log, and keep it in order.")
+app.command("stats")(db_upkeep.stats)
+app.command("merge")(db_upkeep.merge)
+app.command("prune")(db_upkeep.prune)
+app.command("backup")(db_upkeep.backup)
+app.command("upgrade")(db_upkeep.upgrade)
 
 
 @app.command()

@@ -328,6 +328,8 @@ def check_log(url: str) -> list[Finding]:
         place = Place.from_url(url)
     except ConfigError as error:
         return [Finding("log", Status.FAIL, str(error))]
+    if place.server is not None:
+        return [_check_server(url, str(place))]
     mode = journal_mode(sqlite3.sqlite_version_info)
     sqlite = f"SQLite {sqlite3.sqlite_version} in journal mode {mode}"
     if mode != "WAL":
@@ -348,6 +350,21 @@ def check_log(url: str) -> list[Finding]:
     finally:
         engine.dispose()
     return [schema_finding(place.path, revision, HEAD_REVISION, sqlite), disk]
+
+
+def _check_server(url: str, place: str) -> Finding:
+    from tunewright.tuning_logs import schema_revisions
+
+    try:
+        revision, head = schema_revisions(url, busy_timeout_secs=LOG_TIMEOUT_SECS)
+    except (ConfigError, StoreError) as error:
+        return Finding("log", Status.FAIL, str(error))
+    if revision is None:
+        return Finding("log", Status.OK, f"{place} holds no tuning log yet: the first session makes it")
+    if revision > head:
+        message = f"{place} was written by a newer Tunewright (schema {revision}, this one knows {head})"
+        return Finding("log", Status.FAIL, message, "upgrade Tunewright, or name another log with --log")
+    return Finding("log", Status.OK, f"{place} at schema {revision}")
 
 
 def schema_finding(path: Path, revision: str | None, head: str, sqlite: str) -> Finding:

@@ -13,7 +13,8 @@ LogOption = Annotated[
     typer.Option(
         "--log",
         metavar="URL",
-        help=f"Tuning log, sqlite:///FILE or FILE; else ${LOG_VARIABLE}, else in the user's data directory.",
+        help=f"Tuning log, FILE, sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE; "
+        f"else ${LOG_VARIABLE}, else in the user's data directory.",
         show_default=False,
     ),
 ]
