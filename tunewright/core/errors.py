@@ -61,6 +61,13 @@ class FeatureVersionMismatchError(ModelError, ValueError):
     """A cost model was trained on another feature version."""
 
 
+class UntrustedTraceError(TunewrightError):
+    """A schedule's trace from outside asks for what no tuner's schedule needs, or is no trace.
+
+    The caller leaves the record out, keeps the message, and never hands the trace to TVM.
+    """
+
+
 class CoverageError(TunewrightError):
     """`--strict`: a task of the model has no usable record. The command line exits with 1."""
 
