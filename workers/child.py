@@ -11,6 +11,7 @@ from typing import Any
 
 from tunewright.core.types import MAX_MESSAGE_CHARS, FailureKind
 from tunewright.workers.frames import Channel, Message
+from tunewright.workers.sandbox import enter_sandbox
 
 _PR_SET_PDEATHSIG = 1
 _MAX_OPEN_FILES = 256
@@ -48,6 +49,8 @@ def run_child(sock: socket.socket, handlers: JobHandlers, zygote_pid: int) -> No
     try:
         _apply_limits(int(job["memory_bytes"]), int(job["file_bytes"]))
         os.sched_setaffinity(0, job["cpus"])
+        if job["is_sandboxed"]:
+            enter_sandbox()
         handlers[job["kind"]](channel, job["payload"])
     except JobError as exc:
         _report(channel, exc.kind, str(exc), exc.details)

@@ -17,7 +17,8 @@ class JobSpec:
 
     `limit_secs` is the wall-clock time from the fork to the child's first message. `memory_bytes` is what
     it may map beyond what the zygote has mapped, `file_bytes` the size of any file that it writes, its own
-    output included. An expendable job may be cancelled whenever the zygote is due to be replaced.
+    output included. An expendable job may be cancelled whenever the zygote is due to be replaced. A sandboxed
+    one works on data from outside (`sandbox`): it can write no file and start no thread.
     """
 
     kind: str
@@ -27,6 +28,7 @@ class JobSpec:
     memory_bytes: int
     file_bytes: int = DEFAULT_FILE_BYTES
     is_expendable: bool = False
+    is_sandboxed: bool = False
 
 
 class ExitCause(StrEnum):

@@ -136,7 +136,7 @@ class BufferedChannel:
 def _parse(body: bytes) -> Message:
     try:
         message = json.loads(body)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise FrameError(f"a message is not JSON: {exc}") from exc
     if not isinstance(message, dict):
         raise FrameError(f"a message is a {type(message).__name__}, expected an object")

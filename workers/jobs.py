@@ -120,7 +120,7 @@ def _replay(channel: Channel, payload: Message) -> None:
     def answer(_call: Message, item: Message) -> Message:
         try:
             return {"module": tvm.ir.save_json(replay(item["mod_json"], item["trace"]))}
-        except (ReplayError, RuntimeError, MemoryError) as exc:
+        except (ReplayError, RuntimeError, LookupError, MemoryError) as exc:
             kind = FailureKind.OOM if is_memory_error(exc) else FailureKind.REPLAY
             text = str(exc) if isinstance(exc, ReplayError) else describe(exc)
             return {"kind": kind, "message": text}

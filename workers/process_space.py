@@ -3,15 +3,17 @@
 Satisfies the search's design-space protocol.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from tunewright.core.errors import UntrustedTraceError
 from tunewright.core.keys import digest
+from tunewright.core.trace_rules import check_trace
 from tunewright.core.types import AppliedCandidate, Candidate, Draft, FailureKind, TuningTask
 from tunewright.workers.codec import applied_from_dict, draft_to_dict, task_to_dict
 from tunewright.workers.frames import Message
 from tunewright.workers.pool import Pool
-from tunewright.workers.streaming import Crew, PieceFailure, StreamSpec
+from tunewright.workers.streaming import Answer, Crew, PieceFailure, StreamSpec
 
 # A convolution's candidate takes 25 ms; the first of a child also makes the space (5-40 ms).
 _ITEM_LIMIT_SECS = 5.0
@@ -82,28 +84,53 @@ class ReplayFailure:
     message: str
 
 
-def replay_all(pool: Pool, traces: Sequence[tuple[str, str]]) -> list[str | ReplayFailure]:
+def replay_all(
+    pool: Pool, traces: Sequence[tuple[str, str]], *, is_trusted: bool = True
+) -> list[str | ReplayFailure]:
     """Apply traces in children.
 
     Args:
-        traces: (module JSON of a workload, trace JSON) each.
+        traces: (module JSON of a workload, trace JSON) each. The modules are always our own: TVM builds
+            whatever object a module's text names.
+        is_trusted: that the traces are our own too. Others are checked first, and applied in a sandbox.
 
     Returns:
         The scheduled module as TVM's JSON, weight-packing blocks still inside, or why there is none.
     """
-    if not traces:
-        return []
-    items = [{"mod_json": mod_json, "trace": trace_json} for mod_json, trace_json in traces]
-    with Crew(pool, StreamSpec("replay", _ITEM_LIMIT_SECS, _MEMORY_BYTES)) as crew:
-        return [_replayed(answer) for answer in crew.answers(items, {})]
+    refusals = {} if is_trusted else _refusals(trace_json for _, trace_json in traces)
+    items = [
+        {"mod_json": mod_json, "trace": trace_json}
+        for number, (mod_json, trace_json) in enumerate(traces)
+        if number not in refusals
+    ]
+    answers: Iterator[Answer] = iter(())
+    if items:
+        spec = StreamSpec("replay", _ITEM_LIMIT_SECS, _MEMORY_BYTES, is_sandboxed=not is_trusted)
+        with Crew(pool, spec) as crew:
+            answers = iter(crew.answers(items, {}))
+    return [refusals.get(number) or _replayed(next(answers)) for number in range(len(traces))]
 
 
-def _replayed(answer: Message | PieceFailure) -> str | ReplayFailure:
-    if isinstance(answer, PieceFailure):
-        return ReplayFailure(answer.kind, answer.message)
-    if "module" in answer:
-        return str(answer["module"])
-    return ReplayFailure(FailureKind(answer["kind"]), str(answer["message"]))
+def _refusals(traces: Iterable[str]) -> dict[int, ReplayFailure]:
+    """Why traces may not be applied, by their numbers."""
+    refusals = {}
+    for number, trace_json in enumerate(traces):
+        try:
+            check_trace(trace_json)
+        except UntrustedTraceError as exc:
+            refusals[number] = ReplayFailure(FailureKind.REPLAY, f"the trace is refused: {exc}")
+    return refusals
+
+
+def _replayed(answer: Answer) -> str | ReplayFailure:
+    match answer:
+        case PieceFailure(kind=kind, message=message):
+            return ReplayFailure(kind, message)
+        case {"module": str(module)}:
+            return module
+        case {"kind": FailureKind.OOM | FailureKind.REPLAY as kind, "message": str(message)}:
+            return ReplayFailure(FailureKind(kind), message)
+    return ReplayFailure(FailureKind.REPLAY, "the child that applied the trace did not answer in its terms")
 
 
 def _attempt_seed(seed: int, attempt: int) -> int:

@@ -40,6 +40,7 @@ class StreamSpec:
     kind: str
     limit_secs: float
     memory_bytes: int
+    is_sandboxed: bool = False
 
 
 @dataclass(slots=True)
@@ -128,7 +129,15 @@ class Crew(Closeable):
             self._pool.send(job_id, call, limit_secs=spec.limit_secs)
             return job_id
         return self._jobs.start(
-            JobSpec(spec.kind, call, self._pool.cpus, spec.limit_secs, spec.memory_bytes, is_expendable=True)
+            JobSpec(
+                spec.kind,
+                call,
+                self._pool.cpus,
+                spec.limit_secs,
+                spec.memory_bytes,
+                is_expendable=True,
+                is_sandboxed=spec.is_sandboxed,
+            )
         )
 
     def _rest(self, job_id: int, num_answered: int) -> None:
@@ -141,8 +150,9 @@ class Crew(Closeable):
 
 
 def _accept(share: _Share, event: JobMessage, answers: list[Answer]) -> None:
-    if event.message["event"] == "item":
-        answers[share.indices[share.done]] = event.message["value"]
+    # What a sandboxed child says may be anything.
+    if event.message.get("event") == "item":
+        answers[share.indices[share.done]] = event.message.get("value")
         share.done += 1
     else:
         share.reported = str(event.message.get("message"))

@@ -119,6 +119,7 @@ class Supervisor:
                 "cpus": spec.cpus,
                 "memory_bytes": spec.memory_bytes,
                 "file_bytes": spec.file_bytes,
+                "is_sandboxed": spec.is_sandboxed,
             }
         )
         zygote.jobs[job_id] = job

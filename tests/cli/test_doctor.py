@@ -16,7 +16,7 @@ from tunewright.cli.doctor_checks import Finding, Status
 app = typer.Typer()
 app.command()(doctor.doctor)
 
-CHECKS = {"compiler", "cpu", "threads", "cpus", "load", "governor", "memory", "ray", "log", "disk"}
+CHECKS = {"compiler", "cpu", "threads", "cpus", "load", "governor", "memory", "ray", "sandbox", "log", "disk"}
 
 
 def test_report_wraps_below_the_text_and_ends_with_a_verdict() -> None:

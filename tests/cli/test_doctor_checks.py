@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from tunewright.cli.doctor_checks import (
+    SANDBOX_LAYERS,
+    SANDBOX_TEST,
     TVM_CURE,
     TVM_PAIR,
+    ChildResult,
     CpuSample,
     Finding,
     Status,
@@ -22,6 +25,7 @@ from tunewright.cli.doctor_checks import (
     check_log,
     check_memory,
     check_ray,
+    check_sandbox,
     check_threads,
     check_tvm,
     cpu_quota,
@@ -32,6 +36,7 @@ from tunewright.cli.doctor_checks import (
 )
 from tunewright.tuning_logs import TuningLog
 from tunewright.tuning_logs.schema import HEAD_REVISION
+from tunewright.workers.sandbox import Layer
 
 XEON = "model name\t: Intel Xeon\nflags\t\t: fpu sse4_2 fma avx avx2 f16c avx512f avx512_vnni avx_vnni\n"
 XEON_FEATURES = ["sse4.2", "fma", "avx", "avx2", "f16c", "avx512f", "avx512vnni", "avxvnni", "64bit"]
@@ -171,6 +176,25 @@ def test_ray_tells_where_its_token_comes_from_and_never_the_token(tmp_path: Path
     assert "disabled" in check_ray(imported, {"RAY_AUTH_MODE": "disabled"}, tmp_path).message
     broken = end_child(start_child([sys.executable, "-c", "import no_such_ray"]))
     assert check_ray(broken, {}, tmp_path).status is Status.WARN
+
+
+def test_the_sandbox_says_which_layers_hold() -> None:
+    all_of_them = check_sandbox(ChildResult(0, "limits\nprivileges\nnetwork\ncalls\n", ""))
+    assert (all_of_them.status, all_of_them.cure) == (Status.OK, "")
+    assert "within limits, privileges, network, calls" in all_of_them.message
+    in_a_container = check_sandbox(ChildResult(0, "limits\nprivileges\ncalls\n", ""))
+    assert in_a_container.status is Status.OK and "missing here: network" in in_a_container.message
+    without_calls = check_sandbox(ChildResult(0, "limits\nprivileges\nnetwork\n", ""))
+    assert without_calls.status is Status.WARN and "seccomp" in without_calls.cure
+    nothing = check_sandbox(ChildResult(1, "", "tunewright.core.errors.EnvironmentProblem: no sandbox\n"))
+    assert nothing.status is Status.WARN and "EnvironmentProblem: no sandbox" in nothing.message
+
+
+@pytest.mark.slow
+def test_the_sandbox_is_tried_on_this_machine() -> None:
+    result = end_child(start_child(SANDBOX_TEST))
+    assert result.returncode == 0, result.stderr
+    assert set(result.stdout.split()) <= set(SANDBOX_LAYERS) == {layer.value for layer in Layer}
 
 
 def test_a_log_that_is_not_there_yet_is_fine_and_is_not_made(tmp_path: Path) -> None:

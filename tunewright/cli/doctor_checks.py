@@ -22,8 +22,12 @@ TVM_PAIR = {"apache-tvm": "0.27.0.post1", "apache-tvm-ffi": "0.1.14.post1"}
 TVM_CURE = "pip install " + " ".join(f"{name}=={version}" for name, version in TVM_PAIR.items())
 SELF_TEST = (sys.executable, "-m", "tunewright.core.tvm_adapter.selftest")
 RAY_TEST = (sys.executable, "-c", "import ray; print(ray.__version__)")
+SANDBOX_TEST = (sys.executable, "-m", "tunewright.workers.sandbox")
 CHILD_TIMEOUT_SECS = 30.0
 LOG_TIMEOUT_SECS = 0.5
+# What `tunewright.workers.sandbox` calls its layers.
+SANDBOX_LAYERS = ("limits", "privileges", "network", "calls")
+SANDBOX_CURE = "use a kernel with seccomp filters on x86_64 or aarch64, or replay only your own records"
 
 GIB = 1 << 30
 MIN_MEMORY_BYTES, MIN_DISK_BYTES, FULL_DISK_BYTES = 2 * GIB, 1 * GIB, GIB // 64
@@ -292,7 +296,7 @@ def check_disk(what: str, folder: Path) -> Finding:
     return Finding("disk", Status.OK, message)
 
 
-# ---- Ray and the log
+# ---- Ray, the sandbox and the log
 
 
 def check_ray(import_test: ChildResult, environ: Mapping[str, str], home: Path) -> Finding:
@@ -314,6 +318,22 @@ def check_ray(import_test: ChildResult, environ: Mapping[str, str], home: Path) 
         return Finding("ray", Status.OK, message + f"a local cluster will make its token in {token_path}")
     message += f"no token, and {token_path} cannot be written"
     return Finding("ray", Status.WARN, message, "set RAY_AUTH_TOKEN_PATH to a file that can be written")
+
+
+def check_sandbox(sandbox_test: ChildResult) -> Finding:
+    """Which layers stop a child that replays records from outside."""
+    layers = sandbox_test.stdout.split()
+    if sandbox_test.returncode != 0:
+        message = f"records from outside cannot be replayed: the sandbox's test {sandbox_test.death}"
+        return Finding("sandbox", Status.WARN, message, SANDBOX_CURE)
+    message = f"records from outside are replayed within {', '.join(layers)}"
+    missing = [layer for layer in SANDBOX_LAYERS if layer not in layers]
+    if missing:
+        message += f"; missing here: {', '.join(missing)}"
+    # Refused calls are enough alone; without them, a child that was taken over could delete files.
+    if "calls" in missing:
+        return Finding("sandbox", Status.WARN, message, SANDBOX_CURE)
+    return Finding("sandbox", Status.OK, message)
 
 
 def check_log(url: str) -> list[Finding]:
@@ -398,7 +418,7 @@ def diagnose(
     before = sample_cpus(cpus)
     time.sleep(sample_secs)
     load = check_load(before, sample_cpus(cpus))
-    compiler, ray = start_child(self_test), start_child(RAY_TEST)
+    compiler, ray, sandbox = start_child(self_test), start_child(RAY_TEST), start_child(SANDBOX_TEST)
     storage = [*check_log(log_url), check_disk("temporary files", Path(tempfile.gettempdir()))]
     return [
         *check_tvm(end_child(compiler), cpuinfo=read_text("/proc/cpuinfo"), environ=environ),
@@ -412,6 +432,7 @@ def diagnose(
         check_governor(read_text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
         check_memory(psutil.virtual_memory().available),
         check_ray(end_child(ray), environ, Path.home()),
+        check_sandbox(end_child(sandbox)),
         *storage,
     ]
 
