@@ -66,6 +66,7 @@ def test_what_tuners_write_passes(real: dict[str, str]) -> None:
 def test_the_small_trace_passes_and_so_does_the_empty_one() -> None:
     check_trace(json.dumps(SMALL))
     check_trace("[[], []]")
+    check_trace(json.dumps(with_instruction("ComputeAt", ["b0", "l9"], [True, -1], [])))
     assert issubclass(UntrustedTraceError, TunewrightError)
 
 
@@ -175,6 +176,8 @@ def test_unknown_instructions_and_other_forms_are_refused(instruction: Plain) ->
         ["Parallel", ["l1", "l2"], [], []],
         ["Parallel", ["l1"], [1], []],
         ["Parallel", ["l1"], [], ["l20"]],
+        ["Unroll", ["l9"], [], []],  # no loop but a location: where that is the root, TVM crashes
+        ["Annotate", ["l9", 1], ["pragma_unroll_explicit"], []],
         ["GetSBlock", [], ["root", "main"], ["b0"]],  # a second time
         ["GetSBlock", [], ["root", "main"], ["l20"]],
         ["GetSBlock", [], ["root", "main"], ["None"]],

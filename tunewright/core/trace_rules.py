@@ -50,7 +50,13 @@ _MAX_LOCATION = 4096
 _VARIABLE = re.compile(r"[blv](0|[1-9][0-9]{0,5})")
 _TILING = re.compile(r'"[SR]{1,16}"')
 
-_Check = Callable[[Any, set[str]], None]
+_Variables = dict[str, str]
+"""What is defined so far: name -> one of the sorts below."""
+
+_BLOCK, _LOOP, _NUMBER, _LOCATION = "b", "l", "v", "location"
+"""Sorts of variables; names begin with the first letter. A location may be no loop: the root, or inlined."""
+
+_Check = Callable[[Any, _Variables], None]
 """Raises UntrustedTraceError unless a value is allowed where these variables are defined."""
 
 
@@ -58,9 +64,9 @@ _Check = Callable[[Any, set[str]], None]
 class _Rule:
     """One kind of instruction.
 
-    `inputs` and `attrs` check the lists as a whole. It defines from `least` to `most` variables whose names
-    begin with `makes`. `together` checks what one argument says about others: of inputs, attrs, outputs and
-    the variables defined. `decision` checks a decision, given attrs and outputs; only sampling has one.
+    `inputs` and `attrs` check the lists as a whole. It defines from `least` to `most` variables of the sort
+    `makes`. `together` checks what arguments say about each other: inputs, attrs, outputs and the variables
+    defined. `decision` checks a decision, given the attrs; only sampling has one.
     """
 
     inputs: _Check
@@ -68,7 +74,7 @@ class _Rule:
     makes: str = ""
     least: int = 0
     most: int = 0
-    together: Callable[[list[Any], list[Any], list[Any], set[str]], None] | None = None
+    together: Callable[[list[Any], list[Any], list[Any], _Variables], None] | None = None
     decision: Callable[[Any, list[Any]], None] | None = None
 
 
@@ -86,7 +92,7 @@ def check_trace(trace_json: str) -> None:
         raise UntrustedTraceError(
             f"the trace has {len(instructions)} instructions, at most {MAX_INSTRUCTIONS} are allowed"
         )
-    defined: set[str] = set()
+    defined: _Variables = {}
     for index, instruction in enumerate(instructions):
         try:
             _check_instruction(instruction, defined)
@@ -95,7 +101,7 @@ def check_trace(trace_json: str) -> None:
     _check_decisions(instructions, decisions)
 
 
-def _check_instruction(instruction: Any, defined: set[str]) -> None:
+def _check_instruction(instruction: Any, defined: _Variables) -> None:
     """Check one instruction, and add what it defines."""
     if not _is_list(instruction, 4):
         raise UntrustedTraceError("it is no list of kind, inputs, attrs and outputs")
@@ -112,11 +118,11 @@ def _check_instruction(instruction: Any, defined: set[str]) -> None:
     if rule.together is not None:
         rule.together(inputs, attrs, outputs, defined)
     for name in outputs:
-        if not isinstance(name, str) or not _VARIABLE.fullmatch(name) or name[0] != rule.makes:
+        if not isinstance(name, str) or not _VARIABLE.fullmatch(name) or name[0] != rule.makes[0]:
             raise UntrustedTraceError(f"it defines {shown(name)}, which is no name of a variable of its type")
         if name in defined:
             raise UntrustedTraceError(f"it defines {name}, which is defined before")
-        defined.add(name)
+        defined[name] = rule.makes
 
 
 def _check_decisions(instructions: list[Any], decisions: list[Any]) -> None:
@@ -153,9 +159,9 @@ def _is_list(value: Any, length: int) -> bool:
 # Checks of one value.
 
 
-def _variable(letters: str) -> _Check:
-    def check(value: Any, defined: set[str]) -> None:
-        if not isinstance(value, str) or value not in defined or value[0] not in letters:
+def _variable(*sorts: str) -> _Check:
+    def check(value: Any, defined: _Variables) -> None:
+        if not isinstance(value, str) or defined.get(value) not in sorts:
             raise UntrustedTraceError(
                 f"{shown(value)} is no variable of the right type that is defined before"
             )
@@ -164,7 +170,7 @@ def _variable(letters: str) -> _Check:
 
 
 def _integer(low: int, high: int) -> _Check:
-    def check(value: Any, _defined: set[str]) -> None:
+    def check(value: Any, _defined: _Variables) -> None:
         if type(value) is not int or not low <= value <= high:
             raise UntrustedTraceError(f"{shown(value)} is no integer from {low} to {high}")
 
@@ -172,73 +178,73 @@ def _integer(low: int, high: int) -> _Check:
 
 
 def _one_of(*allowed: str) -> _Check:
-    def check(value: Any, _defined: set[str]) -> None:
+    def check(value: Any, _defined: _Variables) -> None:
         if not isinstance(value, str) or value not in allowed:
             raise UntrustedTraceError(f"{shown(value)} is not allowed here")
 
     return check
 
 
-def _flag(value: Any, _defined: set[str]) -> None:
+def _flag(value: Any, _defined: _Variables) -> None:
     if type(value) not in (bool, int) or value not in (0, 1):
         raise UntrustedTraceError(f"{shown(value)} is no flag")
 
 
-def _off(value: Any, defined: set[str]) -> None:
+def _off(value: Any, defined: _Variables) -> None:
     """A promise that TVM does not check: a loop's bounds, or that a layout loses nothing."""
     _flag(value, defined)
     if value:
         raise UntrustedTraceError(f"{shown(value)} switches a check off")
 
 
-def _null(value: Any, _defined: set[str]) -> None:
+def _null(value: Any, _defined: _Variables) -> None:
     if value is not None:
         raise UntrustedTraceError(f"{shown(value)} is not allowed here, only null is")
 
 
-def _name(value: Any, _defined: set[str]) -> None:
+def _name(value: Any, _defined: _Variables) -> None:
     if not isinstance(value, str) or not 1 <= len(value) <= _MAX_NAME_CHARS or not value.isprintable():
         raise UntrustedTraceError(f"{shown(value)} is no name of 1 to {_MAX_NAME_CHARS} printable characters")
 
 
-def _probability(value: Any, _defined: set[str]) -> None:
+def _probability(value: Any, _defined: _Variables) -> None:
     if type(value) not in (int, float) or not 0 <= value <= 1:
         raise UntrustedTraceError(f"{shown(value)} is no probability")
 
 
-def _tiling_structure(value: Any, _defined: set[str]) -> None:
+def _tiling_structure(value: Any, _defined: _Variables) -> None:
     if not isinstance(value, str) or not _TILING.fullmatch(value):
         raise UntrustedTraceError(f"{shown(value)} is no tiling structure")
 
 
-def _factor(value: Any, defined: set[str]) -> None:
+def _factor(value: Any, defined: _Variables) -> None:
     """Of a loop that is split; "None" for the one that follows from the others."""
     if value != "None":
         _count(1, _MAX_EXTENT)(value, defined)
 
 
-def _index_map(value: Any, _defined: set[str]) -> None:
+def _index_map(value: Any, _defined: _Variables) -> None:
     if not isinstance(value, str):
         raise UntrustedTraceError(f"{shown(value)} is no index map")
     check_index_map(value)
 
 
-def _any(_value: Any, _defined: set[str]) -> None:
+def _any(_value: Any, _defined: _Variables) -> None:
     """Checked together with others."""
 
 
 def _count(low: int, high: int) -> _Check:
     """A number, or a variable that was sampled."""
-    is_integer, is_sampled = _integer(low, high), _variable("v")
+    is_integer, is_sampled = _integer(low, high), _variable(_NUMBER)
 
-    def check(value: Any, defined: set[str]) -> None:
+    def check(value: Any, defined: _Variables) -> None:
         (is_sampled if isinstance(value, str) else is_integer)(value, defined)
 
     return check
 
 
 def _list_of(check_item: _Check, least: int, most: int) -> _Check:
-    def check(value: Any, defined: set[str]) -> None:
+    def check(value: Any, defined: _Variables) -> None:
         if not isinstance(value, list) or not least <= len(value) <= most:
             raise UntrustedTraceError(f"{shown(value)} is no list of {least} to {most} items")
         for item in value:
@@ -251,7 +257,7 @@ def _these(*checks: _Check, rest: _Check | None = None) -> _Check:
     """A list with one item for each check; further ones, up to a limit, where `rest` checks them."""
     most, further = (len(checks), _any) if rest is None else (_MAX_INPUTS, rest)
 
-    def check(values: list[Any], defined: set[str]) -> None:
+    def check(values: list[Any], defined: _Variables) -> None:
         if not len(checks) <= len(values) <= most:
             raise UntrustedTraceError(
                 f"it has {len(values)} arguments of a sort, not {len(checks)} to {most}"
@@ -265,42 +271,42 @@ def _these(*checks: _Check, rest: _Check | None = None) -> _Check:
 # What arguments say about each other.
 
 
-def _check_annotation(inputs: list[Any], attrs: list[Any], _outputs: list[Any], defined: set[str]) -> None:
+def _check_annotation(inputs: list[Any], attrs: list[Any], _outputs: list[Any], defined: _Variables) -> None:
     (key,) = attrs
     if not isinstance(key, str) or key not in _ANNOTATIONS:
         raise UntrustedTraceError(f"the annotation {shown(key)} is not allowed")
     _ANNOTATIONS[key](inputs[1], defined)
 
 
-def _check_split(inputs: list[Any], _attrs: list[Any], outputs: list[Any], _defined: set[str]) -> None:
+def _check_split(inputs: list[Any], _attrs: list[Any], outputs: list[Any], _defined: _Variables) -> None:
     factors = inputs[1:]
     if len(factors) != len(outputs) or factors.count("None") > 1:
         raise UntrustedTraceError(f"{len(factors)} factors do not make {len(outputs)} loops")
 
 
-def _check_tile(_inputs: list[Any], attrs: list[Any], outputs: list[Any], _defined: set[str]) -> None:
+def _check_tile(_inputs: list[Any], attrs: list[Any], outputs: list[Any], _defined: _Variables) -> None:
     if attrs[0] != len(outputs):
         raise UntrustedTraceError(f"a tile of {attrs[0]} factors does not make {len(outputs)} variables")
 
 
-def _check_choice(_inputs: list[Any], attrs: list[Any], _outputs: list[Any], _defined: set[str]) -> None:
+def _check_choice(_inputs: list[Any], attrs: list[Any], _outputs: list[Any], _defined: _Variables) -> None:
     if len(attrs[0]) != len(attrs[1]):
         raise UntrustedTraceError(f"{len(attrs[0])} choices do not have {len(attrs[1])} probabilities")
 
 
 def _tile_decision(value: Any, attrs: list[Any]) -> None:
-    _list_of(_integer(1, _MAX_EXTENT), attrs[0], attrs[0])(value, set())
+    _list_of(_integer(1, _MAX_EXTENT), attrs[0], attrs[0])(value, {})
 
 
 def _choice_decision(value: Any, attrs: list[Any]) -> None:
-    _integer(0, len(attrs[0]) - 1)(value, set())
+    _integer(0, len(attrs[0]) - 1)(value, {})
 
 
 def _location_decision(value: Any, _attrs: list[Any]) -> None:
-    _integer(-2, _MAX_LOCATION)(value, set())
+    _integer(-2, _MAX_LOCATION)(value, {})
 
 
-_block, _loop, _block_or_loop = _variable("b"), _variable("l"), _variable("bl")
+_block, _loop, _block_or_loop = _variable(_BLOCK), _variable(_LOOP), _variable(_BLOCK, _LOOP)
 _buffer = _integer(0, _MAX_BUFFERS)
 _scope = _one_of("global", "shared", "local")
 _stages = _list_of(_integer(0, _MAX_STAGES), 1, _MAX_STAGES)
@@ -324,11 +330,11 @@ _ANNOTATIONS: Mapping[str, _Check] = {
 }
 
 _NOTHING = _these()
-_AT = _Rule(_these(_block, _loop), _these(_flag, _integer(-1, -1)))
+_AT = _Rule(_these(_block, _variable(_LOOP, _LOCATION)), _these(_flag, _integer(-1, -1)))
 _OF_LOOP = _Rule(_these(_loop), _NOTHING)
 _OF_BLOCK = _Rule(_these(_block), _NOTHING)
-_BLOCKS_OF = _Rule(_these(_block), _NOTHING, "b", 0, _MAX_OUTPUTS)
-_CACHE = _Rule(_these(_block, _list_of(_block, 0, _MAX_INPUTS)), _these(_buffer, _scope), "b", 1, 1)
+_BLOCKS_OF = _Rule(_these(_block), _NOTHING, _BLOCK, 0, _MAX_OUTPUTS)
+_CACHE = _Rule(_these(_block, _list_of(_block, 0, _MAX_INPUTS)), _these(_buffer, _scope), _BLOCK, 1, 1)
 
 _RULES: Mapping[str, _Rule] = {
     "Annotate": _Rule(_these(_block_or_loop, _any), _these(_any), together=_check_annotation),
@@ -337,39 +343,44 @@ _RULES: Mapping[str, _Rule] = {
     "CacheWrite": _CACHE,
     "ComputeAt": _AT,
     "ComputeInline": _OF_BLOCK,
-    "DecomposeReduction": _Rule(_these(_block, _loop), _NOTHING, "b", 1, 1),
+    "DecomposeReduction": _Rule(_these(_block, _loop), _NOTHING, _BLOCK, 1, 1),
     "EnterPostproc": _Rule(_NOTHING, _NOTHING),
-    "Fuse": _Rule(_these(_loop, rest=_loop), _these(_flag), "l", 1, 1),
-    "GetChildBlocks": _Rule(_these(_block_or_loop), _NOTHING, "b", 0, _MAX_OUTPUTS),
+    "Fuse": _Rule(_these(_loop, rest=_loop), _these(_flag), _LOOP, 1, 1),
+    "GetChildBlocks": _Rule(_these(_block_or_loop), _NOTHING, _BLOCK, 0, _MAX_OUTPUTS),
     "GetConsumers": _BLOCKS_OF,
-    "GetLoops": _Rule(_these(_block), _NOTHING, "l", 0, _MAX_OUTPUTS),
+    "GetLoops": _Rule(_these(_block), _NOTHING, _LOOP, 0, _MAX_OUTPUTS),
     "GetProducers": _BLOCKS_OF,
-    "GetSBlock": _Rule(_NOTHING, _these(_name, _one_of("main")), "b", 1, 1),
+    "GetSBlock": _Rule(_NOTHING, _these(_name, _one_of("main")), _BLOCK, 1, 1),
     "PadEinsum": _Rule(_these(_block), _these(_list_of(_integer(1, _MAX_STEPS), 1, _MAX_AXES))),
     "Parallel": _OF_LOOP,
-    "RFactor": _Rule(_these(_loop), _these(_integer(0, _MAX_AXES)), "b", 1, 1),
+    "RFactor": _Rule(_these(_loop), _these(_integer(0, _MAX_AXES)), _BLOCK, 1, 1),
     "Reorder": _Rule(_these(_loop, rest=_loop), _NOTHING),
     "ReverseComputeAt": _AT,
     "ReverseComputeInline": _OF_BLOCK,
     "SampleCategorical": _Rule(
         _NOTHING,
         _these(_list_of(_integer(0, _MAX_STEPS), 1, _MAX_CHOICES), _list_of(_probability, 1, _MAX_CHOICES)),
-        *("v", 1, 1),
+        *(_NUMBER, 1, 1),
         together=_check_choice,
         decision=_choice_decision,
     ),
-    "SampleComputeLocation": _Rule(_these(_block), _NOTHING, "l", 1, 1, decision=_location_decision),
+    "SampleComputeLocation": _Rule(_these(_block), _NOTHING, _LOCATION, 1, 1, decision=_location_decision),
     "SamplePerfectTile": _Rule(
         _these(_loop),
         _these(_integer(2, _MAX_FACTORS), _integer(1, _MAX_EXTENT)),
-        *("v", 2, _MAX_FACTORS),
+        *(_NUMBER, 2, _MAX_FACTORS),
         together=_check_tile,
         decision=_tile_decision,
     ),
     "SetScope": _Rule(_these(_block), _these(_buffer, _scope)),
     # `disable_predication`: without it, a factor that does not divide leads beyond the buffer.
     "Split": _Rule(
-        _these(_loop, _factor, rest=_factor), _these(_flag, _off), "l", 1, _MAX_INPUTS, together=_check_split
+        _these(_loop, _factor, rest=_factor),
+        _these(_flag, _off),
+        _LOOP,
+        1,
+        _MAX_INPUTS,
+        together=_check_split,
     ),
     "Tensorize": _Rule(_these(_block_or_loop), _these(_one_of(*INTRINSICS), _flag)),
     # The buffer is one that is read (0), without padding (null), and the map is proved to lose nothing.
