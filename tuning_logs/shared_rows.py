@@ -47,8 +47,7 @@ def ensure_ids(
     """
     by_key = {row[key_column.key]: row for row in rows}
     ids = ids_by_key(session, key_column, by_key)
-    # In one order for all writers, who wait for each other's rows.
-    new = [by_key[key] for key in sorted(by_key.keys() - ids.keys())]
+    new = [row for key, row in by_key.items() if key not in ids]
     if new:
         insert_or_ignore(session, key_column.class_, new)
         ids.update(ids_by_key(session, key_column, (row[key_column.key] for row in new)))

@@ -50,7 +50,7 @@ def make_sample(path: Path) -> Sample:
     mutated = make_record(tasks[0], 1, fast)
     mutated = replace(
         mutated,
-        candidate=replace(mutated.candidate, origin=Origin.MUTATION, parent_key=CandidateKey("p" * 64)),
+        candidate=replace(mutated.candidate, origin=Origin.MUTATION, parent_key=CandidateKey("b" * 64)),
         model_id="m" * 64,
         predicted_score=0.75,
     )

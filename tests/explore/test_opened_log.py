@@ -141,7 +141,7 @@ def test_every_fact_of_the_trials(log: OpenLog, sample: Sample) -> None:
         assert trials[name].tolist() == pytest.approx(expected, nan_ok=True), name
     assert trials["origin"].tolist() == ["random", "mutation", *["random"] * 4]
     assert trials["model_id"].dropna().tolist() == ["m" * 64]
-    assert trials["parent_key"].dropna().tolist() == ["p" * 64]
+    assert trials["parent_key"].dropna().tolist() == ["b" * 64]
     assert trials["message"].dropna().tolist() == ["SIGSEGV é", "5 x slower"]
 
 

@@ -89,10 +89,8 @@ def test_a_copy_is_a_log_of_its_own(log: TuningLog, tmp_path: Path) -> None:
 
 
 def test_a_copy_that_cannot_be_written(log: TuningLog, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="missing"):
-        log.back_up(
-            tmp_path / "missing" / "copy.db" if log.stats().engine[0] == "S" else Path("/proc/missing")
-        )
+    with pytest.raises(StoreError, match="copy"):
+        log.back_up(Path("/proc/copy.db"))  # where nobody can write
     assert not list(tmp_path.glob("*.part"))
 
 

@@ -25,7 +25,7 @@ def stats(log: settings.LogOption = None, output_format: FormatOption = Format.T
 def merge(
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="LOG...", help="Logs to take over: FILE or URL.", show_default=False),
+        typer.Argument(metavar="LOG...", help="What to take over: FILE or URL.", show_default=False),
     ],
     log: settings.LogOption = None,
 ) -> None:
@@ -62,7 +62,8 @@ def prune(
         report = tuning_log.prune(num_kept=keep, is_dry_run=not yes)
     verb = "deleted" if yes else "would delete"
     typer.echo(
-        f"{verb} {report.num_trials} trials and {report.num_models} cost models, {report.num_kept} trials stay"
+        f"{verb} {report.num_trials} trials and {report.num_models} cost models; "
+        f"{report.num_kept} trials stay"
     )
     if not yes:
         typer.echo("nothing was changed: say --yes to do it (`tunewright db backup` keeps a copy)", err=True)
@@ -120,7 +121,12 @@ STATS_COLUMNS: "list[Column[LogStats]]" = [
     Column("num_trials", lambda s: s.num_trials, title="trials"),
     Column("num_usable", lambda s: s.num_usable, title="usable"),
     Column("num_quarantined", lambda s: s.num_quarantined, title="in quarantine"),
-    Column("failures", lambda s: dict(s.failures), title="failures", text=_failures),
+    Column(
+        "failures",
+        lambda s: {str(kind): n for kind, n in s.failures.items()},
+        title="failures",
+        text=_failures,
+    ),
     Column("num_tasks", lambda s: s.num_tasks, title="tasks"),
     Column("num_workloads", lambda s: s.num_workloads, title="workloads"),
     Column("num_targets", lambda s: s.num_targets, title="targets"),
