@@ -1,8 +1,11 @@
 """The log's schema: made, checked, upgraded with a copy kept; every past one still opens."""
 
 import gzip
+import random
 import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -146,7 +149,7 @@ def test_a_golden_log_opens_for_ever(golden: Path, tmp_path: Path) -> None:
     path.write_bytes(gzip.decompress(golden.read_bytes()))
     task = make_task(128)
     with TuningLog.open(f"sqlite:///{path}") as log:
-        ranked = log.best(task.key, k=5)
+        ranked = log.best(task, k=5)
         trials = log.trials(task.key, with_features=True)
         [model] = log.models()
         state = log.start_session(make_session(task))
@@ -183,3 +186,53 @@ def test_a_golden_log_opens_for_ever(golden: Path, tmp_path: Path) -> None:
     else:
         assert peak is None
     assert (model.booster_ubj, model.metrics) == (b"ubj", {"rank_correlation": 0.5})
+
+
+NUM_COPIES = 150
+
+
+def inflate(path: Path) -> int:
+    """Copy the trials of a golden log, so that its upgrade takes a while; their number."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        columns = [row[1] for row in connection.execute("PRAGMA table_info(tw_trials)")]
+        copied = [name for name in columns if name not in ("id", "candidate_key")]
+        names = ", ".join(["candidate_key", *copied])
+        for copy in range(NUM_COPIES):
+            key = f"printf('%064x', id + 1000 * {copy + 1})"
+            values = f"{key}, {', '.join(copied)}"
+            connection.execute(f"INSERT INTO tw_trials ({names}) SELECT {values} FROM tw_trials WHERE id < 8")
+        return int(connection.execute("SELECT count(*) FROM tw_trials").fetchone()[0])
+
+
+def revision_of(path: Path) -> str:
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        return str(connection.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchone()[0])
+
+
+@pytest.mark.slow
+def test_an_upgrade_that_is_killed_leaves_the_old_log_or_the_new(tmp_path: Path) -> None:
+    """kill -9 at random instants of an upgrade over all schemas; then it is simply done again."""
+    original = tmp_path / "original.db"
+    original.write_bytes(gzip.decompress(GOLDEN_LOGS[0].read_bytes()))
+    num_trials = inflate(original)
+    with closing(sqlite3.connect(original)) as connection:
+        keys = {key for (key,) in connection.execute("SELECT candidate_key FROM tw_trials")}
+    rng = random.Random(1)
+    paths = [tmp_path / f"log-{number}.db" for number in range(20)]
+    arguments = []
+    for path in paths:
+        shutil.copy(original, path)
+        arguments += [f"{rng.uniform(0, 0.3):.4f}", str(path)]
+    script = str(Path(__file__).parent / "upgrade_process.py")
+    subprocess.run([sys.executable, script, *arguments], check=True, timeout=120)
+
+    revisions = {revision_of(path) for path in paths}
+    assert "0001" in revisions  # some were killed before they had finished
+    assert revisions <= {"0001", HEAD_REVISION}
+    for path in paths:
+        with TuningLog.open(f"sqlite:///{path}") as log:
+            assert log.stats().num_trials == num_trials
+        assert revision_of(path) == HEAD_REVISION
+        with closing(sqlite3.connect(path)) as connection:
+            assert {key.hex() for (key,) in connection.execute("SELECT candidate_key FROM tw_trials")} == keys
