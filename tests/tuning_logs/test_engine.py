@@ -1,11 +1,9 @@
 """How files are opened, who may write, and what people are told when it fails."""
 
 import json
-import random
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
@@ -205,31 +203,6 @@ def test_a_truncated_file(tmp_path: Path, read_only: bool) -> None:
     path.write_bytes(whole)
     with TuningLog.open(f"sqlite:///{path}") as log:
         assert len(log.trials(TASK.key)) == 50
-
-
-@pytest.mark.slow
-def test_nothing_acknowledged_is_lost_or_doubled_by_kill_9(tmp_path: Path) -> None:
-    path = tmp_path / "tuning.db"
-    rng = random.Random(1)
-    acknowledged: list[int] = []
-    for attempt in range(10):
-        writer = start_writer(path, first_number=attempt * 100_000, num_batches=1000, batch_size=16)
-        assert writer.stdout is not None
-        acknowledged += [int(writer.stdout.readline()) for _ in range(rng.randint(1, 10))]
-        time.sleep(rng.uniform(0, 0.03))  # somewhere inside one of the next batches
-        writer.kill()
-        rest, errors = writer.communicate()
-        assert errors == ""
-        acknowledged += [int(line) for line in rest.splitlines()]
-
-        with TuningLog.open(f"sqlite:///{path}") as log:
-            numbers = [trial.record.trial_index for trial in log.session_trials("session-1")]
-        assert len(numbers) == len(set(numbers))
-        assert len(numbers) % 16 == 0
-        assert {first + n for first in acknowledged for n in range(16)} <= set(numbers)
-        assert integrity(path) == "ok"
-    # At most the batch that was killed before it could be acknowledged, each time.
-    assert len(numbers) <= 16 * (len(acknowledged) + 10)
 
 
 @pytest.mark.slow
