@@ -44,7 +44,7 @@ def partition(model: ImportedModel) -> Partition:
         except ValueError as exc:
             untunable[site.function] = str(exc)
             continue
-        task = TuningTask(replace(workload, name=_task_name(workload)), model.target, site.num_calls)
+        task = TuningTask(replace(workload, name=task_name(workload)), model.target, site.num_calls)
         functions[site.function] = task.key
         known = tasks.get(task.key)
         tasks[task.key] = replace(known, weight=known.weight + task.weight) if known else task
@@ -63,7 +63,7 @@ def roofline_secs(workload: Workload, target: TargetSpec) -> float:
     return max(compute_secs, memory_secs)
 
 
-def _task_name(workload: Workload) -> str:
+def task_name(workload: Workload) -> str:
     """conv2d_add_relu of three arguments -> "conv2d_add_relu 64x56x56 * 64x64x3x3 -> 64x56x56"."""
     inputs = [arg for arg in workload.args[:-1] if len([n for n in arg.shape if n != 1]) > 1]
     operands = " * ".join(_shape(arg) for arg in inputs[:2]) or _shape(workload.args[0])

@@ -12,6 +12,7 @@ from tunewright.core.types import AppliedCandidate, Candidate, FailureKind, Orig
 from tunewright.workers.candidate_job import HeldKernel, time_build
 from tunewright.workers.child import JobHandlers, describe, is_memory_error, serve_items
 from tunewright.workers.codec import applied_to_dict, args_from_dict, draft_from_dict, target_from_dict
+from tunewright.workers.exchange_job import serve_exchange
 from tunewright.workers.frames import Channel, Message
 from tunewright.workers.inputs import InputSet, make_inputs
 from tunewright.workers.peak_job import measure_peak
@@ -26,6 +27,7 @@ def handlers() -> JobHandlers:
     build_kernel(unscheduled(yardstick_workload().mod_json), host_target(num_threads=1))
     return {
         "candidate": _candidate,
+        "exchange": serve_exchange,
         "expand": _expand,
         "machine": _machine,
         "peak": _peak,

@@ -116,6 +116,7 @@ class Origin(StrEnum):
     DESCENT = "descent"  # a single step from the best
     TRANSFER = "transfer"  # another task's decisions, fit to this one's extents
     REPLAY = "replay"
+    IMPORT = "import"  # another program's record
 
 
 @dataclass(frozen=True, slots=True)

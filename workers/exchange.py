@@ -1,0 +1,110 @@
+"""Take modules and traces of TVM's own database over, in children: parsing and replaying are native code."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tunewright.core.closeable import Closeable
+from tunewright.core.types import TensorSpec, Workload, WorkloadKey
+from tunewright.workers.frames import Message
+from tunewright.workers.pool import Pool
+from tunewright.workers.streaming import Answer, Crew, PieceFailure, StreamSpec
+
+# The longest replay of a convolution takes 0.1 s; the first of a child also loads the workload.
+_ITEM_LIMIT_SECS = 10.0
+_MEMORY_BYTES = 4 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why something was not taken over: one of few reasons, and what is special here."""
+
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptedWorkload:
+    """The canonical workload of a module; `structural_hash` is TVM's of the module itself, in [0, 2^64)."""
+
+    workload: Workload
+    structural_hash: int
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignTrace:
+    """A trace of the workload `workload_index` (of the call); `args_json` is "" where it is not stated."""
+
+    workload_index: int
+    trace_json: str
+    args_json: str = ""
+
+
+class Exchange(Closeable):
+    """Children that know both forms. One call at a time; a crash costs only what crashed."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._crew = Crew(pool, StreamSpec("exchange", _ITEM_LIMIT_SECS, _MEMORY_BYTES))
+
+    def close(self) -> None:
+        """End the children."""
+        self._crew.close()
+
+    def adopt_workloads(self, modules: Sequence[str]) -> list[AdoptedWorkload | Refusal]:
+        """The canonical workloads of modules (TVM's JSON), in their order."""
+        items = [{"op": "adopt_workload", "module": module} for module in modules]
+        return [
+            answer if isinstance(answer, Refusal) else _adopted(answer) for answer in self._answers(items, {})
+        ]
+
+    def adopt_traces(
+        self, traces: Sequence[ForeignTrace], modules: Sequence[tuple[str, str]]
+    ) -> list[str | Refusal]:
+        """Traces rewritten for the canonical modules of their workloads, as canonical JSON.
+
+        Each is believed only where it gives structurally the same program on both modules.
+
+        Args:
+            modules: (the original, the canonical module) of each workload.
+        """
+        items: list[Message] = [
+            {"op": "adopt_trace", "workload": t.workload_index, "trace": t.trace_json, "args": t.args_json}
+            for t in traces
+        ]
+        answers = self._answers(items, {"modules": [list(pair) for pair in modules]})
+        return [answer if isinstance(answer, Refusal) else str(answer["trace"]) for answer in answers]
+
+    def module_hashes(self, modules: Sequence[str]) -> list[int | Refusal]:
+        """TVM's structural hashes of modules, in [0, 2^64)."""
+        answers = self._answers([{"op": "hash", "module": module} for module in modules], {})
+        return [answer if isinstance(answer, Refusal) else int(answer["hash"]) for answer in answers]
+
+    def scheduled_args(self, traces: Sequence[tuple[str, str]]) -> list[str | Refusal]:
+        """JSON of the arguments' types and shapes, weights packed, of (module, trace) pairs."""
+        items = [{"op": "args", "module": module, "trace": trace} for module, trace in traces]
+        answers = self._answers(items, {})
+        return [answer if isinstance(answer, Refusal) else str(answer["args"]) for answer in answers]
+
+    def _answers(self, items: Sequence[Message], common: Message) -> list[Message | Refusal]:
+        return [_refused(answer) for answer in self._crew.answers(items, common)] if items else []
+
+
+def _refused(answer: Answer) -> Message | Refusal:
+    if isinstance(answer, PieceFailure):
+        return Refusal(f"ended its process ({answer.kind})", answer.message)
+    if "refused" in answer:
+        return Refusal(str(answer["refused"]), str(answer["detail"]))
+    message: Message = answer
+    return message
+
+
+def _adopted(answer: Message) -> AdoptedWorkload:
+    return AdoptedWorkload(
+        Workload(
+            name=answer["name"],
+            key=WorkloadKey(answer["key"]),
+            mod_json=answer["module"],
+            args=tuple(TensorSpec(tuple(shape), dtype) for shape, dtype in answer["args"]),
+            flop=float(answer["flop"]),
+        ),
+        structural_hash=int(answer["hash"]),
+    )
