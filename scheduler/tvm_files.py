@@ -21,6 +21,8 @@ WORKLOAD_FILE = "database_workload.json"
 RECORD_FILE = "database_tuning_record.json"
 #: The longest line that is read. One of a convolution takes 70 KB.
 MAX_LINE_BYTES = 32 << 20
+#: A module is stored with its length in front, little-endian.
+SIZE_PREFIX_BYTES = 8
 
 _FAILED_SECS = 1e9
 _MAX_THREADS = 4096
@@ -28,7 +30,6 @@ _MAX_THREADS = 4096
 _INERT_TARGET_ATTRS = frozenset({"keys", "tag", "host", "mtriple", "device", "model"})
 _TARGET_NAME = re.compile(r"[A-Za-z0-9_.+-]{1,64}")
 _WORKLOAD_START = re.compile(rb'\["\d+"')
-_SIZE_PREFIX_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,12 +171,16 @@ def _workload(line_number: int, line: bytes | None) -> WorkloadLine:
         raise _Bad("wrong shape", f"the structural hash is {hash_text[:40]!r}")
     try:
         data = base64.b64decode(module_text, validate=True)
-        mod_json = data[_SIZE_PREFIX_BYTES:].decode()
+        mod_json = data[SIZE_PREFIX_BYTES:].decode()
     except ValueError as exc:
         raise _Bad("module is damaged", str(exc)) from exc
-    if int.from_bytes(data[:_SIZE_PREFIX_BYTES], "little") != len(data) - _SIZE_PREFIX_BYTES:
+    if int.from_bytes(data[:SIZE_PREFIX_BYTES], "little") != len(data) - SIZE_PREFIX_BYTES:
         raise _Bad("module is damaged", "its length is not the one that stands in front of it")
-    match _parse(mod_json.encode()):
+    try:
+        graph = _parse(mod_json.encode())
+    except _Bad as bad:
+        raise _Bad("module is damaged", bad.detail) from bad
+    match graph:
         case {"nodes": list(), "root_index": int()}:
             return WorkloadLine(line_number, int(hash_text) % 2**64, mod_json)
     raise _Bad("module is damaged", "it is no graph of TVM")

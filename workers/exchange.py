@@ -39,6 +39,14 @@ class ForeignTrace:
     args_json: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class ScheduledKernel:
+    """A module's structural hash, and the arguments' types and shapes once a trace has been applied."""
+
+    structural_hash: int
+    args_json: str
+
+
 class Exchange(Closeable):
     """Children that know both forms. One call at a time; a crash costs only what crashed."""
 
@@ -73,16 +81,17 @@ class Exchange(Closeable):
         answers = self._answers(items, {"modules": [list(pair) for pair in modules]})
         return [answer if isinstance(answer, Refusal) else str(answer["trace"]) for answer in answers]
 
-    def module_hashes(self, modules: Sequence[str]) -> list[int | Refusal]:
-        """TVM's structural hashes of modules, in [0, 2^64)."""
-        answers = self._answers([{"op": "hash", "module": module} for module in modules], {})
-        return [answer if isinstance(answer, Refusal) else int(answer["hash"]) for answer in answers]
-
-    def scheduled_args(self, traces: Sequence[tuple[str, str]]) -> list[str | Refusal]:
-        """JSON of the arguments' types and shapes, weights packed, of (module, trace) pairs."""
-        items = [{"op": "args", "module": module, "trace": trace} for module, trace in traces]
-        answers = self._answers(items, {})
-        return [answer if isinstance(answer, Refusal) else str(answer["args"]) for answer in answers]
+    def describe(self, traces: Sequence[tuple[str, str]]) -> list[ScheduledKernel | Refusal]:
+        """What TVM's database states of (module, trace) pairs, or why a trace does not replay."""
+        answers = self._answers(
+            [{"op": "describe", "module": module, "trace": trace} for module, trace in traces], {}
+        )
+        return [
+            answer
+            if isinstance(answer, Refusal)
+            else ScheduledKernel(int(answer["hash"]), str(answer["args"]))
+            for answer in answers
+        ]
 
     def _answers(self, items: Sequence[Message], common: Message) -> list[Message | Refusal]:
         return [_refused(answer) for answer in self._crew.answers(items, common)] if items else []

@@ -24,7 +24,9 @@ def serve_exchange(channel: Channel, payload: Message) -> None:
             return _answer(call, item, adopters)
         except AdoptionError as exc:
             return {"refused": str(exc), "detail": exc.detail}
-        except (ReplayError, RuntimeError, ValueError, TypeError, LookupError, AttributeError) as exc:
+        except ReplayError as exc:
+            return {"refused": "does not replay on its workload", "detail": str(exc)}
+        except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as exc:
             return {"refused": "cannot be read by TVM", "detail": describe(exc)}
 
     serve_items(channel, payload, answer)
@@ -48,7 +50,6 @@ def _answer(call: Message, item: Message, adopters: dict[str, TraceAdopter]) -> 
                 adopters.clear()
                 adopters[original] = TraceAdopter(original, canonical)
             return {"trace": adopters[original].adopt(item["trace"], item["args"])}
-        case "hash":
-            return {"hash": str(module_hash(item["module"]))}
         case _:
-            return {"args": args_json(replay(item["module"], item["trace"]))}
+            args = args_json(replay(item["module"], item["trace"]))
+            return {"hash": str(module_hash(item["module"])), "args": args}
