@@ -167,6 +167,21 @@ def test_a_damaged_workload_keeps_its_place(line: str, reason: str, tmp_path: Pa
     assert [(bad.line_number, bad.reason) for bad in read_back.bad_lines] == [(2, reason)]
 
 
+@pytest.mark.parametrize("flipped", [b"\n", b"J"], ids=["lines joined", "a line split"])
+def test_workloads_keep_their_numbers_where_a_bit_makes_or_takes_a_line_end(
+    flipped: bytes, tmp_path: Path
+) -> None:
+    path = tvm_work_dir.unpack(tmp_path) / WORKLOAD_FILE
+    whole = path.read_bytes()
+    third = read_workloads(path).workloads[2]
+    place = whole.index(flipped)
+    path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x40]) + whole[place + 1 :])
+    read_back = read_workloads(path)
+    assert read_back.num_indices == 3
+    assert read_back.workloads[2].mod_json == third.mod_json
+    assert 0 not in read_back.workloads
+
+
 def test_missing_files_are_the_callers_mistake(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="work directory of a MetaSchedule tuning"):
         read_workloads(tmp_path / WORKLOAD_FILE)
