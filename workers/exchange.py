@@ -12,6 +12,8 @@ from tunewright.workers.streaming import Answer, Crew, PieceFailure, StreamSpec
 # The longest replay of a convolution takes 0.1 s; the first of a child also loads the workload.
 _ITEM_LIMIT_SECS = 10.0
 _MEMORY_BYTES = 4 << 30
+# Modules and traces go to children in messages, tens of kilobytes each.
+_ITEMS_PER_CALL = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,10 @@ class Exchange(Closeable):
         ]
 
     def _answers(self, items: Sequence[Message], common: Message) -> list[Message | Refusal]:
-        return [_refused(answer) for answer in self._crew.answers(items, common)] if items else []
+        answers: list[Answer] = []
+        for first in range(0, len(items), _ITEMS_PER_CALL):
+            answers += self._crew.answers(items[first : first + _ITEMS_PER_CALL], common)
+        return [_refused(answer) for answer in answers]
 
 
 def _refused(answer: Answer) -> Message | Refusal:

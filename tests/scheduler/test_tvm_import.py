@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -249,6 +250,32 @@ def test_a_trace_that_the_check_refuses_is_never_replayed(folder: Path, log: Tun
     assert 0 < report.num_stored < 21
     assert any("no factoring here" in example for example in report.examples)
     assert not any("RFactor" in trial.record.candidate.trace_json for trial in trials(log))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_damages_cost_only_what_they_hit(seed: int, folder: Path, log: TuningLog, pool: Pool) -> None:
+    sound = {tuple(record[1][1]) for record in tvm_work_dir.records(folder)} - {(1e10,)}
+    rng = random.Random(seed)
+    path = folder / (RECORD_FILE if seed % 4 else WORKLOAD_FILE)
+    data = bytearray(path.read_bytes())
+    for _ in range(3):
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    path.write_bytes(data)
+    untouched = [] if seed % 4 == 0 else _untouched(tvm_work_dir.unpack(folder / "whole"), bytes(data))
+    report = import_tvm_database(folder, log, pool)
+    stored = {trial.record.result.run_secs for trial in trials(log)} - {()}
+    assert set(untouched) <= stored
+    assert len(stored - sound) <= 3  # a digit of a time may have changed, and nobody can know
+    assert report.num_stored + report.num_repeated + sum(report.refused.values()) == report.num_records
+
+
+def _untouched(whole: Path, data: bytes) -> list[tuple[float, ...]]:
+    """The times of the records whose lines are as they were."""
+    lines = set(data.decode(errors="replace").split("\n"))
+    texts = (whole / RECORD_FILE).read_text().splitlines()
+    records = tvm_work_dir.records(whole)
+    kept = [tuple(record[1][1]) for record, text in zip(records, texts, strict=True) if text in lines]
+    return [run_secs for run_secs in kept if run_secs != (1e10,)]
 
 
 def test_without_the_files_nothing_is_stored(folder: Path, log: TuningLog, pool: Pool) -> None:

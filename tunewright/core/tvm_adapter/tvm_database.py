@@ -63,7 +63,8 @@ def tvm_database(log: ScheduleLog, target: TargetSpec) -> Iterator[Database]:
     """Make the log TVM's current database, and `target` its current target, in this thread.
 
     A query finds the fastest verified record of exactly its workload and this target that replays. A query
-    for another target, inside a `with Target(...)` of the caller, finds nothing.
+    for another target, inside a `with Target(...)` of the caller, finds nothing. Make TVM's pass inside the
+    context: it takes the target that is current then.
     """
     database = _LogDatabase(log, target)
     with tvm_target(target), database:
@@ -88,7 +89,7 @@ class _LogDatabase(ms.database.PyDatabase):  # type: ignore[misc]
             return None
         try:
             workload = canonical_workload(func, name=str(workload_name))
-        except ValueError:  # symbolic shapes cannot be tuned, so there is nothing
+        except (ValueError, RuntimeError):  # symbolic shapes, opaque calls: nobody has tuned this
             return None
         task = TuningTask(workload, self.target)
         records = self.log.best(task.key, k=_NUM_RECORDS_TRIED)
