@@ -6,7 +6,6 @@ from is committed. Errors of the database surface as `StoreError`; one that the 
 """
 
 import math
-import sqlite3
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -485,10 +484,17 @@ class TuningLog(Closeable):
                 copy.merge_from(self)
             partial_path.replace(path)
             return
-        try:
-            upkeep.copy_file(self._place.path, path)
-        except (OSError, sqlite3.Error) as exc:
-            raise StoreError(f"the tuning log cannot be copied to {path}: {exc}") from exc
+        upkeep.copy_file(self._place.path, path)
+
+    def as_tvm_database(self, target: TargetSpec) -> AbstractContextManager[object]:
+        """A context in which TVM's own passes (`MetaScheduleApplyDatabase`) take the best records of this log.
+
+        Enters the target too; a function whose workload or target has no record stays as it is. What to run
+        after the pass says `core.tvm_adapter.tvm_database`.
+        """
+        from tunewright.core.tvm_adapter.tvm_database import tvm_database
+
+        return tvm_database(self, target)
 
     @contextmanager
     def _reading(self) -> Iterator[Session]:

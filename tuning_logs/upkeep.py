@@ -9,7 +9,7 @@ from urllib.parse import quote
 from sqlalchemy import ColumnElement, Select, delete, func, select, text
 from sqlalchemy.orm import Session
 
-from tunewright.core.errors import ConfigError
+from tunewright.core.errors import ConfigError, StoreError
 from tunewright.tuning_logs import queries
 from tunewright.tuning_logs.shared_rows import chunks
 from tunewright.tuning_logs.summaries import LogStats, PruneReport
@@ -116,16 +116,24 @@ def copy_file(source: Path, target: Path) -> None:
 
     Raises:
         ConfigError: something stands there already.
-        sqlite3.Error, OSError: it cannot be read or written.
+        StoreError: it cannot be read or written.
     """
     if target.exists():
         raise ConfigError(f"{target} exists: name a file that does not")
     partial = target.with_name(target.name + ".part")
-    partial.unlink(missing_ok=True)
     try:
-        with closing(sqlite3.connect(f"file:{quote(str(source))}?mode=ro", uri=True)) as reader:
-            with closing(sqlite3.connect(partial)) as writer:
+        try:
+            partial.unlink(missing_ok=True)
+            with (
+                closing(sqlite3.connect(f"file:{quote(str(source))}?mode=ro", uri=True)) as reader,
+                closing(sqlite3.connect(partial)) as writer,
+            ):
                 reader.backup(writer)
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
+            os.replace(partial, target)
+        finally:
+            partial.unlink(missing_ok=True)
+    except (OSError, sqlite3.Error) as exc:
+        raise StoreError(
+            f"the tuning log {source} cannot be copied to {target} ({exc}): check the space and the rights "
+            "there, then repeat the command; the log is as it was"
+        ) from exc

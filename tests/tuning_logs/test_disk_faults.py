@@ -120,7 +120,6 @@ def test_faults_while_a_log_is_made_and_gets_its_first_task(library: Path, tmp_p
     assert_no_harm(runs_with_faults(library, tmp_path / "none.db", "add_tasks", "EIO", "ENOSPC"))
 
 
-@pytest.mark.xfail(reason="an error while the old log is copied is not a StoreError: schema._back_up")
 def test_faults_while_an_older_log_is_upgraded(library: Path, tmp_path: Path) -> None:
     begun = tmp_path / "older.db"
     begun.write_bytes(gzip.decompress((HERE / "data" / "schema_0001.db.gz").read_bytes()))
