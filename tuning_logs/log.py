@@ -487,7 +487,7 @@ class TuningLog(Closeable):
         upkeep.copy_file(self._place.path, path)
 
     def as_tvm_database(self, target: TargetSpec) -> AbstractContextManager[object]:
-        """A context in which TVM's own passes (`MetaScheduleApplyDatabase`) take the best records of this log.
+        """A context in which TVM's own passes (`MetaScheduleApplyDatabase`) take the best records from here.
 
         Enters the target too; a function whose workload or target has no record stays as it is. What to run
         after the pass says `core.tvm_adapter.tvm_database`.

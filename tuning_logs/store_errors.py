@@ -67,6 +67,11 @@ def store_errors(place: Place, *, busy_timeout_secs: float) -> Iterator[None]:
         raise StoreError(f"the tuning log {place} refused an operation: {cause or exc}") from exc
 
 
+def file_remedy(cause: BaseException) -> str:
+    """What the matter is with a file of SQLite and what to do, or the error's own words."""
+    return _judge_file(cause)[1] or f"refused an operation: {cause}"
+
+
 def _judge_file(cause: BaseException) -> tuple[bool, str]:
     # Extended codes carry the primary one in their low byte.
     code = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF

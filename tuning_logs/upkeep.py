@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from tunewright.core.errors import ConfigError, StoreError
 from tunewright.tuning_logs import queries
 from tunewright.tuning_logs.shared_rows import chunks
+from tunewright.tuning_logs.store_errors import file_remedy
 from tunewright.tuning_logs.summaries import LogStats, PruneReport
 from tunewright.tuning_logs.tables import (
     Base,
@@ -133,7 +134,4 @@ def copy_file(source: Path, target: Path) -> None:
         finally:
             partial.unlink(missing_ok=True)
     except (OSError, sqlite3.Error) as exc:
-        raise StoreError(
-            f"the tuning log {source} cannot be copied to {target} ({exc}): check the space and the rights "
-            "there, then repeat the command; the log is as it was"
-        ) from exc
+        raise StoreError(f"the copy {target} of the tuning log {source} {file_remedy(exc)}") from exc

@@ -1,9 +1,9 @@
 """Run as a process with the library of `disk_faults.c` preloaded: logs whose disk fails, one at each write.
 
-Usage: disk_fault_process.py LIBRARY BEGUN LAST_STEP ERRNO_NAME [ERRNO_NAME]
+Usage: disk_fault_process.py LIBRARY BEGUN LAST_STEP STRIDE ERRNO_NAME [ERRNO_NAME]
 Each run writes a small log under DISK_FAULTS_FOLDER, begun from the file BEGUN if there is one. The first run
-has no fault. Then its first write fails, its second, and so on to the last one of LAST_STEP, with the errors
-in turn. Prints JSON: the list of the runs.
+has no fault. Then its first write fails, the one STRIDE behind it, and so on to the last one of LAST_STEP,
+with the errors in turn. Prints JSON: the list of the runs.
 """
 
 import errno
@@ -160,17 +160,18 @@ def run_once(disk: Disk, run: Run, *, begun: Path) -> Run:
     return run
 
 
-def all_runs(disk: Disk, begun: Path, last_step: str, errors: list[str]) -> Iterator[Run]:
+def all_runs(disk: Disk, begun: Path, last_step: str, stride: int, errors: list[str]) -> Iterator[Run]:
     without = run_once(disk, Run(0, errors[0], RECOVERIES[0]), begun=begun)
     yield without
     kinds = zip(itertools.cycle(errors), itertools.cycle(RECOVERIES), strict=False)
-    for fault, (error, recovery) in enumerate(itertools.islice(kinds, without.num_calls[last_step]), 1):
+    faults = range(1, without.num_calls[last_step] + 1, stride)
+    for fault, (error, recovery) in zip(faults, kinds, strict=False):
         yield run_once(disk, Run(fault, error, recovery), begun=begun)
 
 
 def main() -> None:
-    library, begun, last_step, *errors = sys.argv[1:]
-    runs = all_runs(Disk(library), Path(begun), last_step, errors)
+    library, begun, last_step, stride, *errors = sys.argv[1:]
+    runs = all_runs(Disk(library), Path(begun), last_step, int(stride), errors)
     print(json.dumps([asdict(run) for run in runs]))
 
 
