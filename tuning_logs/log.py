@@ -37,7 +37,7 @@ from tunewright.core.types import (
     Workload,
     WorkloadKey,
 )
-from tunewright.tuning_logs import codec, ingest, merge, queries, shared_rows, upkeep
+from tunewright.tuning_logs import codec, ingest, merge, queries, ranking, shared_rows, upkeep
 from tunewright.tuning_logs.engine import make_engine, writing
 from tunewright.tuning_logs.matching import Match
 from tunewright.tuning_logs.place import Place
@@ -292,11 +292,11 @@ class TuningLog(Closeable):
         """
         task_key = task.key if isinstance(task, TuningTask) else task
         with self._reading() as session:
-            found = queries.best(
+            found = ranking.best(
                 session,
                 self._shared,
-                TaskRow.task_key == task_key,
                 k=k,
+                task_keys=[task_key],
                 match=match,
                 fingerprint=machine_fingerprint,
             )
@@ -309,14 +309,13 @@ class TuningLog(Closeable):
         found: dict[TaskKey, list[RankedTrial]] = {}
         with self._reading() as session:
             for some in shared_rows.chunks(task_keys):
-                is_wanted = TaskRow.task_key.in_(some)
-                found |= queries.best(session, self._shared, is_wanted, k=k, match=match)
+                found |= ranking.best(session, self._shared, k=k, task_keys=some, match=match)
         return {task_key: found.get(task_key, []) for task_key in task_keys}
 
     def best_of_all_tasks(self, *, mcpu: str, k: int = 1) -> dict[TaskKey, list[RankedTrial]]:
         """`best` of every task that has a usable trial for targets with that `mcpu`."""
         with self._reading() as session:
-            return dict(queries.best(session, self._shared, queries.for_mcpu(mcpu), k=k))
+            return dict(ranking.best(session, self._shared, k=k, mcpu=mcpu))
 
     def near_misses(self, workload_key: WorkloadKey) -> list[TaskSummary]:
         """The targets for which this workload has trials: says why a task of it has no record."""

@@ -4,10 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sqlalchemy import ColumnElement, and_, true
-
 from tunewright.core.types import MachineInfo
-from tunewright.tuning_logs.tables import TrialRow
 
 
 class MatchPolicy(StrEnum):
@@ -65,12 +62,3 @@ def software(machine: MachineInfo) -> tuple[str, str, str]:
 def release_series(version: str) -> str:
     """0.27 of 0.27.0.post1."""
     return ".".join(version.split(".")[:2])
-
-
-def in_tier(tier: Tier, trial: type[TrialRow]) -> ColumnElement[bool]:
-    conditions: list[ColumnElement[bool]] = [true()]
-    if tier.timed_on is not None:
-        conditions.append(trial.machine_id.in_(tier.timed_on))
-    if tier.verified_on is not None:
-        conditions.append(trial.verified_machine_id.in_(tier.verified_on))
-    return and_(*conditions)

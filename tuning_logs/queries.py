@@ -1,11 +1,10 @@
 """The reading half of the tuning log: SQL in, frozen values out. Every function takes an open `Session`."""
 
-from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, case, exists, func, literal, select, true
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import ColumnElement, Select, and_, case, func, literal, select, true
+from sqlalchemy.orm import Session
 
 from tunewright.core.errors import RecordNotFoundError
 from tunewright.core.types import (
@@ -19,14 +18,12 @@ from tunewright.core.types import (
     WorkloadKey,
 )
 from tunewright.tuning_logs import codec
-from tunewright.tuning_logs.matching import Match, Tier, in_tier, tiers
 from tunewright.tuning_logs.shared_rows import SharedRows, chunks
-from tunewright.tuning_logs.summaries import RankedTrial, SessionSummary, TaskSummary
+from tunewright.tuning_logs.summaries import SessionSummary, TaskSummary
 from tunewright.tuning_logs.tables import (
     FeatureRow,
     MachineRow,
     PeakRow,
-    RaceRow,
     SessionRow,
     SessionTaskRow,
     TargetRow,
@@ -59,7 +56,7 @@ def trials(
         rows = session.execute(query.order_by(TrialRow.id).limit(oldest_first_limit)).all()
     else:
         rows = session.execute(query.order_by(TrialRow.id.desc()).limit(newest_first_limit)).all()[::-1]
-    return _trials(session, shared, rows)
+    return trials_from_rows(session, shared, rows)
 
 
 def trials_by_id(session: Session, shared: SharedRows, ids: Collection[int]) -> dict[int, RecordedTrial]:
@@ -69,59 +66,6 @@ def trials_by_id(session: Session, shared: SharedRows, ids: Collection[int]) -> 
         for trial in trials(session, shared, TrialRow.id.in_(some), with_features=True):
             found[trial.record_id] = trial
     return found
-
-
-def best(
-    session: Session,
-    shared: SharedRows,
-    *conditions: ColumnElement[bool],
-    k: int,
-    match: Match | None = None,
-    fingerprint: str | None = None,
-) -> defaultdict[TaskKey, list[RankedTrial]]:
-    """The `k` best usable trials of each task that meets all conditions, those of a better tier first.
-
-    Args:
-        fingerprint: only trials that were timed on such a machine.
-    """
-    machines = all_machines(session, shared) if match is not None or fingerprint is not None else {}
-    found: defaultdict[TaskKey, list[RankedTrial]] = defaultdict(list)
-    for tier in tiers(match, machines):
-        if fingerprint is not None:
-            timed_on = frozenset(i for i, m in machines.items() if m.fingerprint == fingerprint)
-            tier = Tier(timed_on, tier.verified_on)
-        for task_key, ranked in _best_of_tier(session, shared, conditions, k, tier).items():
-            known = {trial.trial.record_id for trial in found[task_key]}
-            new = [trial for trial in ranked if trial.trial.record_id not in known]
-            found[task_key] += new[: k - len(known)]
-    return found
-
-
-def _best_of_tier(
-    session: Session, shared: SharedRows, conditions: Sequence[ColumnElement[bool]], k: int, tier: Tier
-) -> dict[TaskKey, list[RankedTrial]]:
-    candidate = aliased(TrialRow)
-    top = (
-        select(candidate.id)
-        .where(candidate.task_id == TaskRow.id, is_usable(candidate), in_tier(tier, candidate))
-        .order_by(candidate.ranked_secs, candidate.id)
-        .limit(k)
-        .correlate(TaskRow)
-    )
-    # The first few of an index, task by task: each engine has a form that it does not read whole tasks for.
-    query = select(*_trial_columns(with_features=False), exists().where(RaceRow.trial_id == TrialRow.id))
-    query = query.select_from(TaskRow)
-    if session.get_bind().dialect.name == "postgresql":
-        lateral = top.lateral()
-        query = query.join(lateral, true()).join(TrialRow, TrialRow.id == lateral.c.id)
-    else:
-        query = query.join(TrialRow, TrialRow.id.in_(top))
-    query = query.join(SessionRow, SessionRow.id == TrialRow.session_id).where(*conditions)
-    rows = session.execute(query.order_by(TaskRow.id, TrialRow.ranked_secs, TrialRow.id)).all()
-    ranked: defaultdict[TaskKey, list[RankedTrial]] = defaultdict(list)
-    for row, trial in zip(rows, _trials(session, shared, rows), strict=True):
-        ranked[trial.record.task_key].append(RankedTrial(trial, row.ranked_secs, row[-1]))
-    return ranked
 
 
 def all_machines(session: Session, shared: SharedRows) -> dict[int, MachineInfo]:
@@ -279,7 +223,7 @@ def _count(condition: ColumnElement[bool]) -> ColumnElement[int]:
     return select(func.count()).where(condition).correlate(SessionRow).scalar_subquery()
 
 
-def _trial_columns(*, with_features: bool) -> list[Any]:
+def trial_columns(*, with_features: bool) -> list[Any]:
     """What `codec.trial_from_row` reads."""
     columns = [column for column in _TRIALS.c if column.name not in ("session_id", "task_id", "ranked_secs")]
     columns += [TrialRow.ranked_secs, SessionRow.session_id.label("session_name"), TaskRow.task_key]
@@ -293,7 +237,7 @@ def _trial_columns(*, with_features: bool) -> list[Any]:
 
 def _select_trials(*, with_features: bool) -> Select[Any]:
     query = (
-        select(*_trial_columns(with_features=with_features))
+        select(*trial_columns(with_features=with_features))
         .select_from(TrialRow)
         .join(SessionRow, SessionRow.id == TrialRow.session_id)
         .join(TaskRow, TaskRow.id == TrialRow.task_id)
@@ -304,7 +248,7 @@ def _select_trials(*, with_features: bool) -> Select[Any]:
     return query
 
 
-def _trials(session: Session, shared: SharedRows, rows: Sequence[Any]) -> list[RecordedTrial]:
+def trials_from_rows(session: Session, shared: SharedRows, rows: Sequence[Any]) -> list[RecordedTrial]:
     machines = shared.machines(session, {row.machine_id for row in rows})
     setups = shared.setups(session, {row.setup_id for row in rows})
     dictionary_ids = {row.dictionary_id for row in rows}
