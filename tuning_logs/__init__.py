@@ -12,6 +12,7 @@ from tunewright.tuning_logs.summaries import (
     RankedTrial,
     SessionState,
     SessionSummary,
+    StoredSuccess,
     TaskSummary,
     Verification,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "RankedTrial",
     "SessionState",
     "SessionSummary",
+    "StoredSuccess",
     "TaskSummary",
     "TuningLog",
     "Verification",

@@ -1,17 +1,17 @@
 """What a log knows of a trial beside its record: what merging logs carries over."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from tunewright.core.types import FailureKind, FloatArray, MachineInfo, RecordedTrial, TuningRecord
-from tunewright.tuning_logs import codec, queries
+from tunewright.core.types import FloatArray, RecordedTrial, TuningRecord
+from tunewright.tuning_logs import codec, queries, verifications
 from tunewright.tuning_logs.shared_rows import SharedRows
 from tunewright.tuning_logs.summaries import Race, Verification
-from tunewright.tuning_logs.tables import RaceRow, TrialRow, VerificationRow
+from tunewright.tuning_logs.tables import RaceRow, TrialRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def histories(session: Session, shared: SharedRows, trials: Sequence[RecordedTri
     races: defaultdict[int, list[Race]] = defaultdict(list)
     for race in session.scalars(select(RaceRow).where(RaceRow.trial_id.in_(ids)).order_by(RaceRow.id)):
         races[race.trial_id].append(Race(codec.samples_from_json(race.run_secs_json), race.raced_at))
-    verifications = read_verifications(session, shared, ids)
+    checks = verifications.of_records(session, shared, ids)
     in_quarantine = select(TrialRow.id, TrialRow.unusable_reason).where(
         TrialRow.id.in_(ids), TrialRow.unusable_reason.is_not(None)
     )
@@ -61,24 +61,8 @@ def histories(session: Session, shared: SharedRows, trials: Sequence[RecordedTri
             trial.record,
             trial.features,
             tuple(races[trial.record_id]),
-            tuple(verifications[trial.record_id]),
+            tuple(checks[trial.record_id]),
             reasons.get(trial.record_id),
         )
         for trial in trials
     ]
-
-
-def read_verifications(
-    session: Session, shared: SharedRows, ids: Sequence[int]
-) -> Mapping[int, list[Verification]]:
-    """Oldest first, by the trial's row id."""
-    query = select(VerificationRow).where(VerificationRow.trial_id.in_(ids)).order_by(VerificationRow.id)
-    rows = list(session.scalars(query))
-    machines: Mapping[int, MachineInfo] = shared.machines(session, {row.machine_id for row in rows})
-    found: defaultdict[int, list[Verification]] = defaultdict(list)
-    for row in rows:
-        kind = None if row.failure_kind is None else FailureKind(row.failure_kind)
-        found[row.trial_id].append(
-            Verification(machines[row.machine_id], kind, row.message or "", row.verified_at)
-        )
-    return found

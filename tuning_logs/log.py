@@ -27,6 +27,7 @@ from tunewright.core.types import (
     FloatArray,
     MachineInfo,
     MachinePeak,
+    MeasureFailure,
     ModelSnapshot,
     RecordedTrial,
     SessionInfo,
@@ -37,7 +38,16 @@ from tunewright.core.types import (
     Workload,
     WorkloadKey,
 )
-from tunewright.tuning_logs import codec, ingest, merge, queries, ranking, shared_rows, upkeep
+from tunewright.tuning_logs import (
+    codec,
+    ingest,
+    merge,
+    queries,
+    ranking,
+    shared_rows,
+    upkeep,
+    verifications,
+)
 from tunewright.tuning_logs.engine import make_engine, writing
 from tunewright.tuning_logs.matching import Match
 from tunewright.tuning_logs.place import Place
@@ -51,7 +61,9 @@ from tunewright.tuning_logs.summaries import (
     RankedTrial,
     SessionState,
     SessionSummary,
+    StoredSuccess,
     TaskSummary,
+    Verification,
 )
 from tunewright.tuning_logs.tables import (
     FeatureRow,
@@ -198,6 +210,32 @@ class TuningLog(Closeable):
             queries.trial_row(session, record_id).unusable_reason = reason
 
         self._write(mark)
+
+    def add_verification(
+        self,
+        record_id: int,
+        *,
+        machine: MachineInfo,
+        failure: MeasureFailure | None,
+        verified_at: datetime,
+    ) -> str | None:
+        """Store that a record was replayed and its outputs were compared again.
+
+        Where they were right, it counts as verified with that machine's software. A result that is wrong, a
+        crash, and a schedule that does not apply or build put it in quarantine; the last leave it again when
+        a later verification finds the outputs right. Time-outs, exhausted memory and lost workers prove
+        nothing: the record stays as it was.
+
+        Args:
+            failure: None where all outputs were right.
+        Returns: why the record is in quarantine now, None where it is not.
+        Raises:
+            RecordNotFoundError: no such record.
+            StoreError: the record is a failure.
+        """
+        return self._write(
+            lambda session: verifications.add(session, record_id, machine, failure, verified_at)
+        )
 
     def save_model(self, snapshot: ModelSnapshot) -> None:
         """Store a trained cost model once. A metric that is not finite comes back as NaN."""
@@ -375,6 +413,20 @@ class TuningLog(Closeable):
                 Race(codec.samples_from_json(row.run_secs_json), row.raced_at)
                 for row in session.scalars(query)
             ]
+
+    def verifications(self, record_id: int) -> list[Verification]:
+        """The verifications of a record after its measurement, oldest first."""
+        with self._reading() as session:
+            return verifications.of_records(session, self._shared, [record_id])[record_id]
+
+    def successes(self, task_key: TaskKey, *, machine: MachineInfo) -> list[StoredSuccess]:
+        """All timed trials of a task, without their traces, fastest first.
+
+        Args:
+            machine: its software is the one that `is_checked` is about.
+        """
+        with self._reading() as session:
+            return verifications.successes(session, task_key, machine)
 
     def unusable_reason(self, record_id: int) -> str | None:
         """Why a record is in quarantine, None where it is not.

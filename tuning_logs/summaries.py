@@ -43,14 +43,14 @@ class Race:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """One time that a stored record was replayed and its outputs compared again, with a machine's software.
+    """One time that a record was replayed and its outputs were compared again.
 
-    `failure_kind` is None where they were right.
+    `failure_kind` and `message` are None where they were right; `machine` says with which software.
     """
 
     machine: MachineInfo
     failure_kind: FailureKind | None
-    message: str
+    message: str | None
     verified_at: datetime
 
 
@@ -94,6 +94,23 @@ class LogStats:
     device_secs: float
     first_at: datetime | None
     last_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSuccess:
+    """As much of a timed trial as tells whether to verify it. `secs` per call is what it ranks by.
+
+    `may_return`: it is in quarantine, and leaves it when its outputs are found right. `is_checked`: the
+    software that asks has given its verdict on it.
+    """
+
+    record_id: int
+    secs: float
+    is_verified: bool
+    is_duplicate: bool
+    is_in_quarantine: bool
+    may_return: bool
+    is_checked: bool
 
 
 @dataclass(frozen=True, slots=True)

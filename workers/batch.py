@@ -109,6 +109,17 @@ class Batch:
             self._see_off(trials)
             self.run_wall_secs += self._clock() - start
 
+    def verify(self, indices: Sequence[int]) -> None:
+        """Build the inputs at `indices` and compare the outputs of each; nothing is sampled."""
+        with self._pool.whole_machine, self._jobs:
+            ready = _Ready(None)
+            self._build(self._queue(indices, None), indices, ready)
+            start = self._clock()
+            for trial in ready.trials:
+                self._settle(trial, self._verified_alone(trial))
+                self._see_off([trial])
+            self.run_wall_secs += self._clock() - start
+
     # Building.
 
     def _queue(self, indices: Sequence[int], pace: Pace | None) -> BuildQueue:
@@ -265,6 +276,13 @@ class Batch:
         limit_secs = _run_limit_secs(trial) * _VERIFY_LIMIT_RATIO
         answer = self._command(trial, {"op": "verify", "reference": reference}, limit_secs)
         return answer if isinstance(answer, MeasureFailure) else trial.success(timing, is_verified=True)
+
+    def _verified_alone(self, trial: Trial) -> MeasureResult:
+        """Run and verify: with the threads and on the CPUs that would be timed, for races show only there."""
+        answer = self._command(trial, self._run_command(trial, "prepare"), _run_limit_secs(trial))
+        if isinstance(answer, MeasureFailure):
+            return answer
+        return self._verified(trial, Timing((float(answer["secs"]),), False))
 
     def _run_command(self, trial: Trial, operation: str) -> Message:
         return {

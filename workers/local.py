@@ -96,6 +96,18 @@ class LocalMeasurer(Closeable):
             results.update(zip(indices, raced, strict=True))
         return [results[index] for index in range(len(inputs))]
 
+    def verify(self, inputs: Sequence[MeasureInput]) -> list[MeasureResult]:
+        """Build all inputs and compare their outputs with the unscheduled programs', without timing them.
+
+        A success that is not verified had nothing to be compared with: its unscheduled program did not run.
+        The one sample of a success is a single call, and no measurement.
+
+        Raises:
+            EnvironmentProblem: no child can be started here.
+        """
+        batch = self._batch(inputs)
+        return self._run(batch, list(range(len(inputs))), self._config.max_held, batch.verify)
+
     def close(self) -> None:
         """Kill all children and remove temporary files; closing twice is fine."""
         self.pool.close()

@@ -32,9 +32,11 @@ from tunewright.core.types import (
     TuningTask,
     WorkloadKey,
 )
-from tunewright.tuning_logs import Race, TuningLog
+from tunewright.tuning_logs import Race, TuningLog, Verification
+from tunewright.tuning_logs.matching import Match, MatchPolicy
 
 TASK = make_task()
+UPGRADED = dataclasses.replace(MACHINE, tvm_version="0.28.0")
 
 # What PostgreSQL cannot hold becomes an escape (there is a test of its own).
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
@@ -309,6 +311,132 @@ class RecordStoreContract:
         assert (summary.num_usable, summary.best_secs) == (1, 0.002)
         with pytest.raises(RecordNotFoundError, match="no record 77"):
             started.mark_unusable(77, "")
+
+    def test_right_outputs_make_an_unverified_record_usable(self, started: TuningLog) -> None:
+        [trial] = started.append([(make_record(TASK, 1, success(0.001, is_verified=False)), None)])
+        assert started.best(TASK.key) == []
+
+        reason = started.add_verification(trial.record_id, machine=UPGRADED, failure=None, verified_at=START)
+
+        assert reason is None
+        assert started.best(TASK.key, match=Match(MatchPolicy.EXACT, MACHINE)) == []
+        [ranked] = started.best(TASK.key, match=Match(MatchPolicy.EXACT, UPGRADED))
+        assert ranked.trial.record_id == trial.record_id
+        assert started.verifications(trial.record_id) == [Verification(UPGRADED, None, None, START)]
+
+    @pytest.mark.parametrize(
+        "kind",
+        [
+            *(FailureKind.WRONG_RESULT, FailureKind.RUN),
+            *(FailureKind.REPLAY, FailureKind.INVALID, FailureKind.BUILD),
+        ],
+    )
+    def test_what_is_found_wrong_goes_into_quarantine(self, started: TuningLog, kind: FailureKind) -> None:
+        [trial] = started.append([(make_record(TASK, 1), None)])
+        failure = MeasureFailure(kind, "no block 'c'", wall_secs=0.1)
+
+        reason = started.add_verification(
+            trial.record_id, machine=UPGRADED, failure=failure, verified_at=START
+        )
+
+        expected = f"{kind} with TVM 0.28.0, tvm-ffi 0.1.14.post1, LLVM 22: no block 'c'"
+        assert reason is not None and reason.endswith(expected)
+        assert started.unusable_reason(trial.record_id) == reason
+        assert started.best(TASK.key) == []
+        assert started.verifications(trial.record_id) == [Verification(UPGRADED, kind, "no block 'c'", START)]
+
+    @pytest.mark.parametrize(
+        "kind",
+        [
+            *(FailureKind.BUILD_TIMEOUT, FailureKind.RUN_TIMEOUT),
+            *(FailureKind.OOM, FailureKind.WORKER_LOST, FailureKind.PRUNED),
+        ],
+    )
+    def test_what_proves_nothing_changes_nothing(self, started: TuningLog, kind: FailureKind) -> None:
+        [trial] = started.append([(make_record(TASK, 1), None)])
+        failure = MeasureFailure(kind, "killed", wall_secs=0.1)
+        assert self.verify(started, trial.record_id, UPGRADED, failure) is None
+        [ranked] = started.best(TASK.key, match=Match(MatchPolicy.EXACT, MACHINE))
+        assert ranked.trial == trial
+        assert [one.failure_kind for one in started.verifications(trial.record_id)] == [kind]
+        [known] = started.successes(TASK.key, machine=UPGRADED)
+        assert not known.is_checked
+
+    @pytest.mark.parametrize(
+        ("kinds", "returns"),
+        [
+            ([FailureKind.REPLAY], True),
+            ([FailureKind.BUILD, FailureKind.INVALID], True),
+            ([FailureKind.REPLAY, FailureKind.RUN_TIMEOUT], True),
+            ([FailureKind.WRONG_RESULT], False),
+            ([FailureKind.RUN], False),
+            ([FailureKind.WRONG_RESULT, FailureKind.REPLAY], False),
+            ([FailureKind.REPLAY, FailureKind.RUN], False),
+        ],
+    )
+    def test_only_what_was_never_seen_to_do_wrong_leaves_its_quarantine(
+        self, started: TuningLog, kinds: list[FailureKind], returns: bool
+    ) -> None:
+        [trial] = started.append([(make_record(TASK, 1), None)])
+        for kind in kinds:
+            assert self.verify(started, trial.record_id, UPGRADED, MeasureFailure(kind, "", wall_secs=0.1))
+        [known] = started.successes(TASK.key, machine=MACHINE)
+        assert (known.is_in_quarantine, known.may_return, known.is_checked) == (True, returns, False)
+
+        reason = self.verify(started, trial.record_id, MACHINE, None)
+
+        assert (reason is None) is returns
+        assert started.unusable_reason(trial.record_id) == reason
+        assert len(started.best(TASK.key)) == returns
+
+    def test_the_quarantine_of_a_race_is_not_lifted_by_a_verification(self, started: TuningLog) -> None:
+        [trial] = started.append([(make_record(TASK, 1), None)])
+        started.mark_unusable(trial.record_id, "run in its race: SIGSEGV")
+        for failure in (MeasureFailure(FailureKind.REPLAY, "", wall_secs=0.1), None):
+            reason = self.verify(started, trial.record_id, UPGRADED, failure)
+            assert reason == "run in its race: SIGSEGV"
+        [known] = started.successes(TASK.key, machine=MACHINE)
+        assert (known.is_in_quarantine, known.may_return) == (True, False)
+
+    def test_which_software_has_given_its_verdict(self, started: TuningLog) -> None:
+        results = [success(0.003), success(0.001, is_verified=False), success(0.002)]
+        slow, unverified, fast = (
+            trial.record_id
+            for trial in started.append([(make_record(TASK, n, r), None) for n, r in enumerate(results)])
+        )
+        started.append([(make_record(TASK, 9, MeasureFailure(FailureKind.RUN, "", wall_secs=0.1)), None)])
+        started.add_race(slow, [0.0005], START)
+        elsewhere = dataclasses.replace(MACHINE, cpu_model="other", os_kernel="7")
+
+        def checked(machine: MachineInfo) -> list[tuple[int, bool]]:
+            return [(one.record_id, one.is_checked) for one in started.successes(TASK.key, machine=machine)]
+
+        assert checked(MACHINE) == [(slow, True), (unverified, False), (fast, True)]
+        assert checked(elsewhere) == checked(MACHINE)  # the software is the same
+        assert checked(UPGRADED) == [(slow, False), (unverified, False), (fast, False)]
+
+        self.verify(started, slow, UPGRADED, None)
+        self.verify(started, fast, UPGRADED, MeasureFailure(FailureKind.REPLAY, "", wall_secs=0.1))
+        assert checked(UPGRADED) == [(slow, True), (unverified, False), (fast, True)]
+        # Asked about again: what the other software took out of use, and what it was the last to find right.
+        assert checked(MACHINE) == [(slow, False), (unverified, False), (fast, False)]
+        self.verify(started, fast, MACHINE, None)
+        assert checked(UPGRADED)[2] == (fast, True)  # no to and fro between the two
+
+    def test_only_a_timed_record_can_be_verified(self, started: TuningLog) -> None:
+        failure = MeasureFailure(FailureKind.RUN, "SIGSEGV", wall_secs=0.1)
+        [trial] = started.append([(make_record(TASK, 1, failure), None)])
+        with pytest.raises(StoreError, match=r"failed \(run\)"):
+            self.verify(started, trial.record_id, MACHINE, None)
+        with pytest.raises(RecordNotFoundError, match="no record 77"):
+            self.verify(started, 77, MACHINE, None)
+        assert started.verifications(trial.record_id) == []
+
+    @staticmethod
+    def verify(
+        log: TuningLog, record_id: int, machine: MachineInfo, failure: MeasureFailure | None
+    ) -> str | None:
+        return log.add_verification(record_id, machine=machine, failure=failure, verified_at=START)
 
     def test_the_best_of_all_tasks_for_an_isa(self, log: TuningLog) -> None:
         threads, untried, elsewhere = make_task(num_threads=7), make_task(65), make_task(mcpu="znver4")

@@ -14,6 +14,7 @@ from tunewright.cli.db_columns import (
     BestRow,
     Details,
 )
+from tunewright.cli.db_verify import verify
 from tunewright.cli.output import Format, FormatOption, print_item, print_rows, printable
 from tunewright.core.errors import ConfigError
 from tunewright.core.keys import short_key
@@ -29,6 +30,7 @@ app.command("merge")(db_upkeep.merge)
 app.command("prune")(db_upkeep.prune)
 app.command("backup")(db_upkeep.backup)
 app.command("upgrade")(db_upkeep.upgrade)
+app.command()(verify)
 
 
 @app.command()
@@ -101,6 +103,7 @@ def show(
             trial=trial,
             task=tuning_log.task(trial.record.task_key),
             races=tuning_log.races(record_id),
+            verifications=tuning_log.verifications(record_id),
             unusable_reason=tuning_log.unusable_reason(record_id),
         )
     print_item(details, DETAIL_COLUMNS, output_format)

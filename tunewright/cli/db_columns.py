@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from tunewright.cli.output import Cell, Column, format_ms
 from tunewright.core.keys import canonical_json, short_key
-from tunewright.core.types import RecordedTrial, TargetSpec, TuningTask
+from tunewright.core.types import MachineInfo, RecordedTrial, TargetSpec, TuningTask
 from tunewright.explore import trial_facts
 
 if TYPE_CHECKING:
-    from tunewright.tuning_logs import Race, RankedTrial, SessionSummary, TaskSummary
+    from tunewright.tuning_logs import Race, RankedTrial, SessionSummary, TaskSummary, Verification
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,7 @@ class Details:
     trial: RecordedTrial
     task: TuningTask
     races: "list[Race]"
+    verifications: "list[Verification]"
     unusable_reason: str | None
 
 
@@ -67,12 +68,11 @@ def _machine(trial: RecordedTrial) -> str:
 
 
 def _versions(trial: RecordedTrial) -> str:
-    record = trial.record
-    machine = record.machine
-    return (
-        f"Tunewright {record.code_version}, TVM {machine.tvm_version}, "
-        f"tvm-ffi {machine.tvm_ffi_version}, LLVM {machine.llvm_version}"
-    )
+    return f"Tunewright {trial.record.code_version}, {_software(trial.record.machine)}"
+
+
+def _software(machine: MachineInfo) -> str:
+    return f"TVM {machine.tvm_version}, tvm-ffi {machine.tvm_ffi_version}, LLVM {machine.llvm_version}"
 
 
 def _races(details: Details) -> Cell:
@@ -83,6 +83,31 @@ def _races(details: Details) -> Cell:
 
 def _races_text(details: Details) -> str | None:
     return "\n".join(f"{_utc(race.raced_at)}: {_samples(race.run_secs)}" for race in details.races) or None
+
+
+def _verifications(details: Details) -> Cell:
+    return [
+        {
+            "verified_at": one.verified_at.isoformat(),
+            "result": _verdict(one),
+            "message": one.message,
+            "machine": asdict(one.machine),
+        }
+        for one in details.verifications
+    ]
+
+
+def _verifications_text(details: Details) -> str | None:
+    lines = [
+        f"{_utc(one.verified_at)}: {_verdict(one)} with {_software(one.machine)}"
+        for one in details.verifications
+    ]
+    return "\n".join(lines) or None
+
+
+def _verdict(verification: "Verification") -> str:
+    kind = verification.failure_kind
+    return "right" if kind is None else kind.value
 
 
 TASK_COLUMNS: "list[Column[TaskSummary]]" = [
@@ -228,6 +253,7 @@ DETAIL_COLUMNS: list[Column[Details]] = [
         text=lambda d: _samples(d.trial.record.result.run_secs),
     ),
     Column("races", _races, title="races (UTC)", text=_races_text),
+    Column("verifications", _verifications, title="verified (UTC)", text=_verifications_text),
     Column("build_secs", lambda d: d.trial.record.result.build_secs, title="build secs"),
     Column("wall_secs", lambda d: d.trial.record.result.wall_secs, title="wall secs"),
     Column("steal_ratio", lambda d: trial_facts.steal_ratio(d.trial), title="CPU steal"),
