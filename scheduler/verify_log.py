@@ -1,6 +1,6 @@
 """Verify stored records: replay them in children, compare their outputs again, remember what came out."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -167,14 +167,14 @@ class _Batch:
         self._clock = clock
         self._trials = {one.record_id: log.record(one.record_id) for one in chosen}
         tasks = {key: log.task(key) for key in dict.fromkeys(one.task.task_key for one in chosen)}
-        self._inputs: Mapping[int, MeasureInput] = {
-            record_id: MeasureInput(tasks[trial.record.task_key], trial.record.candidate, _EVALUATOR)
-            for record_id, trial in self._trials.items()
+        self._inputs = {
+            one.record_id: _to_run(one, tasks[one.task.task_key], self._trials[one.record_id])
+            for one in chosen
         }
 
     def verify(self) -> list[Verified]:
         """The verdicts, recorded."""
-        results = self._replayed(self._chosen)
+        results = self._verifier.verify([self._inputs[one.record_id] for one in self._chosen])
         return [self._judge(one, result) for one, result in zip(self._chosen, results, strict=True)]
 
     def race(self, verified: Sequence[Verified]) -> list[Verified]:
@@ -186,10 +186,6 @@ class _Batch:
             self._timed(one, raced[one.chosen.record_id]) if one.chosen.record_id in raced else one
             for one in verified
         ]
-
-    def _replayed(self, chosen: Sequence[Chosen]) -> list[MeasureResult]:
-        """Every stored trace reaches a child through here, also those of which `is_trusted` is false."""
-        return self._verifier.verify([self._inputs[one.record_id] for one in chosen])
 
     def _judge(self, chosen: Chosen, result: MeasureResult) -> Verified:
         if isinstance(result, MeasureSuccess) and not result.is_verified:
@@ -221,3 +217,8 @@ class _Batch:
         if is_stored:
             self._log.add_race(chosen.record_id, result.run_secs, self._clock.now())
         return replace(verified, timed=Timed(before_secs, result.run_secs, is_stored))
+
+
+def _to_run(chosen: Chosen, task: TuningTask, trial: RecordedTrial) -> MeasureInput:
+    """The one place where a stored trace becomes something to run, whether or not `chosen.is_trusted`."""
+    return MeasureInput(task, trial.record.candidate, _EVALUATOR)

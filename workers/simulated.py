@@ -48,8 +48,6 @@ class SimulatableMeasurer(Protocol):
 
     def race(self, inputs: Sequence[MeasureInput], *, rounds: int) -> list[MeasureResult]: ...
 
-    def verify(self, inputs: Sequence[MeasureInput]) -> list[MeasureResult]: ...
-
     def close(self) -> None: ...
 
 
@@ -82,10 +80,6 @@ class SimulatedMeasurer(Closeable):
     def race(self, inputs: Sequence[MeasureInput], *, rounds: int) -> list[MeasureResult]:
         """One result per input with `rounds` samples, in their order."""
         return [self._result(measure_input, num_samples=rounds, prunes=False) for measure_input in inputs]
-
-    def verify(self, inputs: Sequence[MeasureInput]) -> list[MeasureResult]:
-        """One result per input, in their order: all are right."""
-        return [self._result(measure_input, num_samples=1, prunes=False) for measure_input in inputs]
 
     def close(self) -> None:
         """Nothing to close."""
@@ -148,10 +142,6 @@ class _Wrapper(Closeable):
 
     def race(self, inputs: Sequence[MeasureInput], *, rounds: int) -> list[MeasureResult]:
         results = self._inner.race(inputs, rounds=rounds)
-        return [self._changed(one, result) for one, result in zip(inputs, results, strict=True)]
-
-    def verify(self, inputs: Sequence[MeasureInput]) -> list[MeasureResult]:
-        results = self._inner.verify(inputs)
         return [self._changed(one, result) for one, result in zip(inputs, results, strict=True)]
 
     def close(self) -> None:

@@ -321,8 +321,9 @@ def test_real_kernels_end_as_they_should(log: TuningLog, measurer: LocalMeasurer
         crash: FailureKind.RUN,
     }
     reasons = [log.unusable_reason(number) or "" for number in (replay, wrong, crash)]
-    expected = ("Cannot find a block", "on input set 'random'", "SIGSEGV")
-    for reason, words in zip(reasons, expected, strict=True):
+    for reason, words in zip(
+        reasons, ("Cannot find a block", "on input set 'random'", "SIGSEGV"), strict=True
+    ):
         assert words in reason and f"TVM {measurer.machine.tvm_version}" in reason
     [ranked] = log.best(task, k=9)
     assert (ranked.trial.record_id, ranked.secs) == (right, 1.0)

@@ -106,6 +106,20 @@ def test_wrong_kernel_is_never_a_success(measurer: LocalMeasurer) -> None:
         assert "is wrong on input set 'random' in" in result.message
 
 
+def test_verifying_compares_each_and_times_none(measurer: LocalMeasurer) -> None:
+    """Also one that is no contender: nothing is left out because it is slow."""
+    task = matmul_task()
+    good = measure_input(task, default_trace_json(task), incumbent_secs=1e-9)
+    faults = [measure_input(task, fault) for fault in ("wrong", "[[],{]", "run:segfault", "run:kill-zygote")]
+    first, *failures, last = measurer.verify([good, *faults, good])
+    for result in (first, last):
+        assert isinstance(result, MeasureSuccess) and result.is_verified and len(result.run_secs) == 1
+    assert [failure.kind for failure in failures if isinstance(failure, MeasureFailure)] == [
+        *(FailureKind.WRONG_RESULT, FailureKind.REPLAY, FailureKind.RUN, FailureKind.WORKER_LOST)
+    ]
+    assert measurer.verify([]) == []
+
+
 def test_slow_candidates_are_pruned_and_middling_ones_stay_unverified(measurer: LocalMeasurer) -> None:
     task = matmul_task()
     trace = default_trace_json(task)

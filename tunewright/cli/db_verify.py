@@ -68,7 +68,13 @@ def verify(
         plan = _choose(tuning_log, task, selection)
         results: list[Verified] = []
         with _Report(len(plan.chosen)) as report:
-            _verify(plan, tuning_log, results, report, remeasure=remeasure)
+            is_whole = _verify(plan, tuning_log, results, report, remeasure=remeasure)
+    if not is_whole:
+        # With --again it would begin anew.
+        goes_on = "" if again else ", the same command goes on"
+        done = f"{len(results)} of {len(plan.chosen)} records are verified and recorded"
+        _say(f"tunewright: interrupted; {done}{goes_on}")
+        raise typer.Exit(EXIT_INTERRUPTED)
     if plan.chosen or output_format is not Format.TABLE:
         print_rows(results, _COLUMNS, output_format, empty="nothing to verify")
     _conclude(results)
@@ -117,8 +123,8 @@ def _choose(log: "TuningLog", task: str | None, selection: "Selection") -> "Plan
 
 def _verify(
     plan: "Plan", log: "TuningLog", results: "list[Verified]", report: "_Report", *, remeasure: bool
-) -> None:
-    """Fill `results`; an interrupt ends the command."""
+) -> bool:
+    """Fill `results`; false where an interrupt came before the end."""
     from tunewright.core.clock import SystemClock
     from tunewright.scheduler.verify_log import verify_records
 
@@ -139,10 +145,8 @@ def _verify(
                 on_batch=on_batch,
             )
     except KeyboardInterrupt:
-        report.close()
-        done = f"{len(results)} of {len(plan.chosen)} records are verified and recorded"
-        _say(f"tunewright: interrupted; {done}, the same command goes on")
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+        return False
+    return True
 
 
 def _make_verifier(num_threads: int) -> "AbstractContextManager[LocalMeasurer]":
