@@ -2,8 +2,8 @@
 
 Usage: disk_fault_process.py LIBRARY BEGUN LAST_STEP STRIDE ERRNO_NAME [ERRNO_NAME]
 Each run writes a small log under DISK_FAULTS_FOLDER, begun from the file BEGUN if there is one. The first run
-has no fault. Then its first write fails, the one STRIDE behind it, and so on to the last one of LAST_STEP,
-with the errors in turn. Prints JSON: the list of the runs.
+has no fault. Then its first write fails, in the next run the one STRIDE later, and so on to the last one of
+LAST_STEP, with the errors in turn. Prints JSON: the list of the runs.
 """
 
 import errno
