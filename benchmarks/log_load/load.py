@@ -70,7 +70,8 @@ class LoadedLog:
         self._log = TuningLog.open(url)
         if self._log.tasks():
             self.close()
-            raise ValueError(f"{url} is not a new log: name one that does not exist, or holds nothing")
+            # Without its URL, which may hold a password.
+            raise ValueError("the log holds something already: name one that does not exist, or is empty")
         self._trials = synthesis.trials()
         self._best_secs: dict[TaskKey, float] = {}
         self.num_stored = 0

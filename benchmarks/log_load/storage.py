@@ -29,8 +29,11 @@ def database_name(url: str) -> str:
 def _postgres_answer(url: str, query: str) -> str:
     import psycopg
 
-    with psycopg.connect(url.replace("postgresql+psycopg://", "postgresql://")) as connection:
-        row = connection.execute(query.encode()).fetchone()
+    try:
+        with psycopg.connect(url.replace("postgresql+psycopg://", "postgresql://")) as connection:
+            row = connection.execute(query.encode()).fetchone()
+    except psycopg.Error as exc:
+        raise ValueError(f"the PostgreSQL server gives no answer: {exc}") from exc
     if row is None:
         raise ValueError(f"no answer to {query!r}")
     return str(row[0])

@@ -157,7 +157,7 @@ def test_everything_is_counted_and_nothing_is_lost(sample: list[SourceTask], tmp
 
     with TuningLog.open(url, read_only=True) as log:
         assert sum(session.num_trials for session in log.sessions()) == 400 + 2 * 44
-    with pytest.raises(ValueError, match="is not a new log"):
+    with pytest.raises(ValueError, match="holds something already"):
         run(url, plan_synthesis, TINY, empty_results(), say=lambda _: None)
 
     text = markdown(results)
