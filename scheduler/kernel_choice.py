@@ -1,12 +1,14 @@
 """Choose a schedule for every task: the best record that replays, else our default, else none."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol
 
-from tunewright.core.types import RecordedTrial, TargetSpec, TaskKey, TuningTask, WorkloadKey
+from tunewright.core.types import Candidate, CandidateKey, Origin, TaskKey, TuningTask
+from tunewright.scheduler.explain import why_missed
 from tunewright.scheduler.manifest import KernelSource
+from tunewright.scheduler.schedule_log import Match, RankedRecord, ScheduleLog
 
 # How many records of a task are tried before its default schedule.
 NUM_RECORDS_TRIED = 3
@@ -24,36 +26,6 @@ class Variant(StrEnum):
     UNSCHEDULED = "unscheduled"
 
 
-class RankedRecord(Protocol):
-    """A verified success of the log; `secs` per call is what it is ranked by."""
-
-    @property
-    def trial(self) -> RecordedTrial: ...
-
-    @property
-    def secs(self) -> float: ...
-
-
-class KnownTask(Protocol):
-    """A task that the log has trials of."""
-
-    @property
-    def target(self) -> TargetSpec: ...
-
-    @property
-    def num_trials(self) -> int: ...
-
-
-class LogReader(Protocol):
-    """What compiling reads of the tuning log."""
-
-    def best_many(
-        self, task_keys: Sequence[TaskKey], k: int = 1
-    ) -> Mapping[TaskKey, Sequence[RankedRecord]]: ...
-
-    def near_misses(self, workload_key: WorkloadKey) -> Sequence[KnownTask]: ...
-
-
 class ReplayProblem(Protocol):
     """Why a trace gave no scheduled module."""
 
@@ -69,7 +41,7 @@ class Replayer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class KernelChoice:
-    """The schedule of one task. `scheduled_json` is None where it stays unscheduled.
+    """The schedule of one task. `scheduled_json` and `candidate_key` are None where it stays unscheduled.
 
     `miss`: why it does not come from the log; empty where it does.
     """
@@ -79,28 +51,38 @@ class KernelChoice:
     scheduled_json: str | None = field(repr=False)
     record: RankedRecord | None = None
     miss: str = ""
+    candidate_key: CandidateKey | None = None
 
 
 def choose_kernels(
-    tasks: Sequence[TuningTask], *, variant: Variant, log: LogReader | None, replay: Replayer
+    tasks: Sequence[TuningTask],
+    *,
+    variant: Variant,
+    log: ScheduleLog | None,
+    replay: Replayer,
+    match: Match | None = None,
 ) -> list[KernelChoice]:
-    """One choice per task, in order. A record for another target is never used: the key holds the target."""
+    """One choice per task, in order. A record for another target is never used: the key holds the target.
+
+    Args:
+        match: whose records may be used; None: everybody's.
+    """
     if variant is Variant.UNSCHEDULED:
         return [KernelChoice(task, KernelSource.UNSCHEDULED, None, miss=NOT_ASKED_FOR) for task in tasks]
     records: Mapping[TaskKey, Sequence[RankedRecord]] = {}
     if variant is Variant.TUNED and log is not None:
-        records = log.best_many([task.key for task in tasks], k=NUM_RECORDS_TRIED)
+        records = log.best_many([task.key for task in tasks], k=NUM_RECORDS_TRIED, match=match)
     attempts = {task.key: _attempts(task, records.get(task.key, ())) for task in tasks}
     choices: dict[TaskKey, KernelChoice] = {}
     problems: dict[TaskKey, str] = {}
     open_tasks = list(tasks)
     while open_tasks:
         batch = [(task, *attempt) for task in open_tasks if (attempt := next(attempts[task.key], None))]
-        results = replay([(task.workload.mod_json, trace) for task, trace, _ in batch]) if batch else ()
-        for (task, _, record), result in zip(batch, results, strict=True):
+        results = replay([(task.workload.mod_json, c.trace_json) for task, c, _ in batch]) if batch else ()
+        for (task, candidate, record), result in zip(batch, results, strict=True):
             if isinstance(result, str):
                 source = KernelSource.DEFAULT if record is None else KernelSource.RECORD
-                choices[task.key] = KernelChoice(task, source, result, record)
+                choices[task.key] = KernelChoice(task, source, result, record, candidate_key=candidate.key)
             elif record is not None:
                 problems.setdefault(
                     task.key, f"replay of record {record.trial.record_id} failed: {result.message}"
@@ -110,42 +92,36 @@ def choose_kernels(
             if task.key not in tried:
                 choices[task.key] = KernelChoice(task, KernelSource.UNSCHEDULED, None)
         open_tasks = [task for task in open_tasks if task.key not in choices]
-    return [_explained(choices[task.key], problems, variant, log) for task in tasks]
+    misses = _misses(choices, problems, variant, log, match)
+    return [replace(choices[task.key], miss=misses.get(task.key, "")) for task in tasks]
 
 
-def _attempts(task: TuningTask, records: Sequence[RankedRecord]) -> Iterator[tuple[str, RankedRecord | None]]:
+def default_candidate(task: TuningTask) -> Candidate:
+    """Our default schedule, which needs no log."""
     from tunewright.core.tvm_adapter.default_schedule import default_trace
 
+    return Candidate(task.key, default_trace(task.workload.mod_json, task.target), Origin.SEED)
+
+
+def _attempts(
+    task: TuningTask, records: Sequence[RankedRecord]
+) -> Iterator[tuple[Candidate, RankedRecord | None]]:
     for record in records:
-        yield record.trial.record.candidate.trace_json, record
-    yield default_trace(task.workload.mod_json, task.target), None
+        yield record.trial.record.candidate, record
+    yield default_candidate(task), None
 
 
-def _explained(
-    choice: KernelChoice, problems: Mapping[TaskKey, str], variant: Variant, log: LogReader | None
-) -> KernelChoice:
-    if choice.source is KernelSource.RECORD:
-        return choice
+def _misses(
+    choices: Mapping[TaskKey, KernelChoice],
+    problems: Mapping[TaskKey, str],
+    variant: Variant,
+    log: ScheduleLog | None,
+    match: Match | None,
+) -> dict[TaskKey, str]:
+    """Why those that do not come from the log do not."""
+    missed = [choice.task for choice in choices.values() if choice.source is not KernelSource.RECORD]
     if variant is not Variant.TUNED:
-        miss = NOT_ASKED_FOR
-    elif log is None:
-        miss = NO_LOG
-    else:
-        miss = problems.get(choice.task.key) or _why_missed(choice.task, log)
-    return KernelChoice(choice.task, choice.source, choice.scheduled_json, choice.record, miss)
-
-
-def _why_missed(task: TuningTask, log: LogReader) -> str:
-    known = log.near_misses(task.workload.key)
-    for other in known:
-        if other.target == task.target:
-            return f"none of its {other.num_trials} trials is a verified success"
-    if known:
-        targets = "; ".join(_describe(other.target) for other in known)
-        return f"only for another target: {targets} (asked: {_describe(task.target)})"
-    return "no record for this workload"
-
-
-def _describe(target: TargetSpec) -> str:
-    features = f" mattr={','.join(target.mattr)}" if target.mattr else ""
-    return f"mcpu={target.mcpu}{features} threads={target.num_threads}"
+        return {task.key: NOT_ASKED_FOR for task in missed}
+    if log is None:
+        return {task.key: NO_LOG for task in missed}
+    return {task.key: problems.get(task.key) or why_missed(task, log, match) for task in missed}

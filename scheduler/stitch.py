@@ -19,19 +19,28 @@ from tunewright.core.errors import ConfigError, CoverageError, EnvironmentProble
 from tunewright.core.types import TaskKey
 from tunewright.scheduler import build_child, cpu_features, manifest
 from tunewright.scheduler.importer import ImportedModel
-from tunewright.scheduler.kernel_choice import KernelChoice, LogReader, Replayer, Variant, choose_kernels
+from tunewright.scheduler.kernel_choice import KernelChoice, Replayer, Variant, choose_kernels
 from tunewright.scheduler.manifest import KernelEntry, KernelSource, Manifest
 from tunewright.scheduler.partition import Partition, partition, predicted_secs
+from tunewright.scheduler.schedule_lock import ScheduleLock, locked_kernels
+from tunewright.scheduler.schedule_log import Match, ScheduleLog
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class CompileOptions:
-    """`is_strict`: a task without a usable record is an error. `num_jobs`: kernels compiled at once."""
+    """How to compile a model.
+
+    `is_strict`: a task without a usable record is an error. `match`: whose records may be used, None:
+    everybody's. `lock`: takes exactly its schedules, whatever else is known. `num_jobs`: kernels compiled at
+    once.
+    """
 
     variant: Variant = Variant.TUNED
     is_strict: bool = False
+    match: Match | None = None
+    lock: ScheduleLock | None = None
     num_jobs: int | None = None
 
 
@@ -62,7 +71,7 @@ def compile_model(
     model: ImportedModel,
     folder: Path,
     *,
-    log: LogReader | None,
+    log: ScheduleLog | None,
     replay: Replayer,
     options: CompileOptions | None = None,
     tasks: Partition | None = None,
@@ -73,7 +82,7 @@ def compile_model(
         tasks: the model's partition, where the caller has it already.
 
     Raises:
-        CoverageError: strict, and a task has no usable record.
+        CoverageError: strict, and a task has no usable record; or the lock cannot be met.
         ConfigError: `folder` exists and is no compiled model.
         EnvironmentProblem: the compiler or the linker failed.
     """
@@ -81,7 +90,12 @@ def compile_model(
     check_destination(folder)
     tasks = tasks or partition(model)
     started = perf_counter()
-    choices = tuple(choose_kernels(tasks.tasks, variant=options.variant, log=log, replay=replay))
+    if options.lock is not None:
+        choices = tuple(locked_kernels(tasks.tasks, options.lock, log=log, replay=replay))
+    else:
+        choices = tuple(
+            choose_kernels(tasks.tasks, variant=options.variant, log=log, replay=replay, match=options.match)
+        )
     if options.is_strict:
         _check_coverage(choices)
     chosen = perf_counter()

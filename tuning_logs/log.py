@@ -7,7 +7,7 @@ from is committed. Errors of the database surface as `StoreError`; one that the 
 
 import math
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import datetime
 from functools import partial
@@ -23,6 +23,7 @@ from tunewright.core.errors import ConfigError, StoreError
 from tunewright.core.keys import canonical_json
 from tunewright.core.log_url import file_url
 from tunewright.core.types import (
+    CandidateKey,
     FailureKind,
     FloatArray,
     MachineInfo,
@@ -61,6 +62,7 @@ from tunewright.tuning_logs.summaries import (
     RankedTrial,
     SessionState,
     SessionSummary,
+    StoredCandidate,
     StoredSuccess,
     TaskSummary,
     Verification,
@@ -355,6 +357,14 @@ class TuningLog(Closeable):
         with self._reading() as session:
             return dict(ranking.best(session, self._shared, k=k, mcpu=mcpu))
 
+    def trials_of_candidates(
+        self, candidates: Mapping[TaskKey, CandidateKey]
+    ) -> dict[TaskKey, list[StoredCandidate]]:
+        """The trials of one candidate of each task, failures too; those that `best` may return come first."""
+        with self._reading() as session:
+            found = queries.stored_candidates(session, self._shared, candidates)
+        return {task_key: found.get(task_key, []) for task_key in candidates}
+
     def near_misses(self, workload_key: WorkloadKey) -> list[TaskSummary]:
         """The targets for which this workload has trials: says why a task of it has no record."""
         with self._reading() as session:
@@ -394,6 +404,11 @@ class TuningLog(Closeable):
             conditions.append(queries.of_session(session_id))
         with self._reading() as session:
             return queries.failure_counts(session, *conditions)
+
+    def quarantine_counts(self, task_key: TaskKey) -> dict[str, int]:
+        """How many trials of a task are in quarantine, by reason, most frequent first."""
+        with self._reading() as session:
+            return queries.quarantine_counts(session, queries.of_task(task_key))
 
     def record(self, record_id: int) -> RecordedTrial:
         """One trial with its features.

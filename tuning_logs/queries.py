@@ -1,6 +1,6 @@
 """The reading half of the tuning log: SQL in, frozen values out. Every function takes an open `Session`."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, case, func, literal, select, true
@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from tunewright.core.errors import RecordNotFoundError
 from tunewright.core.types import (
     FEATURE_VERSION,
+    CandidateKey,
     FailureKind,
     MachineInfo,
     MachinePeak,
@@ -19,7 +20,7 @@ from tunewright.core.types import (
 )
 from tunewright.tuning_logs import codec
 from tunewright.tuning_logs.shared_rows import SharedRows, chunks
-from tunewright.tuning_logs.summaries import SessionSummary, TaskSummary
+from tunewright.tuning_logs.summaries import SessionSummary, StoredCandidate, TaskSummary
 from tunewright.tuning_logs.tables import (
     FeatureRow,
     MachineRow,
@@ -66,6 +67,34 @@ def trials_by_id(session: Session, shared: SharedRows, ids: Collection[int]) -> 
         for trial in trials(session, shared, TrialRow.id.in_(some), with_features=True):
             found[trial.record_id] = trial
     return found
+
+
+def stored_candidates(
+    session: Session, shared: SharedRows, candidates: Mapping[TaskKey, CandidateKey]
+) -> dict[TaskKey, list[StoredCandidate]]:
+    """The trials of one candidate of each task: verified ones out of quarantine first, then the fastest."""
+    found: dict[TaskKey, list[StoredCandidate]] = {}
+    order = (is_usable(TrialRow).desc(), TrialRow.ranked_secs, TrialRow.id)
+    for task_keys in chunks(candidates):
+        is_wanted = TrialRow.candidate_key.in_([candidates[task_key] for task_key in task_keys])
+        query = _select_trials(with_features=False).where(TaskRow.task_key.in_(task_keys), is_wanted)
+        rows = session.execute(query.order_by(*order)).all()
+        for row, trial in zip(rows, trials_from_rows(session, shared, rows), strict=True):
+            stored = StoredCandidate(trial, row.ranked_secs, row.unusable_reason)
+            found.setdefault(trial.record.task_key, []).append(stored)
+    return found
+
+
+def quarantine_counts(session: Session, *conditions: ColumnElement[bool]) -> dict[str, int]:
+    """Number of trials in quarantine by reason, most frequent first."""
+    count = func.count()
+    query = (
+        select(TrialRow.unusable_reason, count)
+        .where(TrialRow.unusable_reason.is_not(None), *conditions)
+        .group_by(TrialRow.unusable_reason)
+        .order_by(count.desc(), TrialRow.unusable_reason)
+    )
+    return {reason: number for reason, number in session.execute(query) if reason is not None}
 
 
 def all_machines(session: Session, shared: SharedRows) -> dict[int, MachineInfo]:

@@ -34,6 +34,18 @@ class RankedTrial:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredCandidate:
+    """A trial of a candidate that was asked for, whatever came of it.
+
+    `secs` is what it ranks by, None of a failure; `unusable_reason` says why it is in quarantine, if it is.
+    """
+
+    trial: RecordedTrial
+    secs: float | None
+    unusable_reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Race:
     """Samples, mean seconds per call each, of one interleaved race against the task's other contenders."""
 

@@ -6,8 +6,9 @@ import pytest
 
 from tests.models import dense_net, residual_net, run_onnxruntime
 from tests.scheduler.in_process import record, replay, sampled_trace
+from tests.scheduler.stored import OLD_TVM, store, success
 from tunewright.core.errors import ConfigError, CoverageError, EnvironmentProblem
-from tunewright.core.tvm_adapter.target import host_target
+from tunewright.core.tvm_adapter.target import host_target, machine_info
 from tunewright.core.types import TargetSpec
 from tunewright.scheduler import build_child
 from tunewright.scheduler.bundle import load
@@ -16,7 +17,7 @@ from tunewright.scheduler.kernel_choice import Variant, choose_kernels
 from tunewright.scheduler.manifest import KernelSource
 from tunewright.scheduler.partition import partition
 from tunewright.scheduler.stitch import CompileOptions, compile_model
-from tunewright.tuning_logs import TuningLog
+from tunewright.tuning_logs import Match, MatchPolicy, TuningLog
 
 pytestmark = [pytest.mark.tvm, pytest.mark.slow]
 
@@ -84,7 +85,7 @@ def test_a_record_for_another_target_is_never_used(tmp_path: Path) -> None:
     with TuningLog.open("sqlite://") as log:
         fill(log, path, other)
         model = import_model(path, target=mine)
-        with pytest.raises(CoverageError, match=r"only for another target: mcpu=\S+ threads=1") as caught:
+        with pytest.raises(CoverageError, match=r"same workload, other target: mcpu=\S+ threads=1") as caught:
             compile_model(
                 model, tmp_path / "no", log=log, replay=replay, options=CompileOptions(is_strict=True)
             )
@@ -92,6 +93,23 @@ def test_a_record_for_another_target_is_never_used(tmp_path: Path) -> None:
     assert {choice.source for choice in choices} == {KernelSource.DEFAULT}
     assert all(task.workload.name in str(caught.value) for task in partition(model).tasks)
     assert not (tmp_path / "no").exists()
+
+
+def test_a_record_that_the_policy_leaves_out_is_the_reason_of_the_miss(tmp_path: Path) -> None:
+    target = host_target(num_threads=1)
+    tasks = partition(import_model(dense_net(tmp_path / "m.onnx"), target=target)).tasks
+    with TuningLog.open("sqlite://") as log:
+        record(log, tasks[0], sampled_trace(tasks[0]), 1e-6)
+        store(log, tasks[1], success(1e-6), machine=OLD_TVM)
+        choices = choose_kernels(
+            tasks,
+            variant=Variant.TUNED,
+            log=log,
+            replay=replay,
+            match=Match(MatchPolicy.COMPATIBLE, machine_info()),
+        )
+    assert [choice.source for choice in choices] == [KernelSource.RECORD, KernelSource.DEFAULT]
+    assert choices[1].miss.startswith("tuned with TVM 0.26.0, not verified with 0.27")
 
 
 def test_a_record_that_does_not_replay_gives_way_to_the_next_best_then_to_the_default(

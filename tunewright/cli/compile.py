@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tunewright.cli import settings
+from tunewright.cli.match import MatchChoice, MatchOption, match_here
 from tunewright.cli.tasks import (
     InputShapeOption,
     ModelArgument,
@@ -15,12 +16,13 @@ from tunewright.cli.tasks import (
     existing_log,
     import_for_cli,
 )
+from tunewright.core.errors import ConfigError
 from tunewright.core.types import Origin
 from tunewright.core.units import format_ms
 from tunewright.scheduler.kernel_choice import UNREMARKABLE_MISSES, Variant
 
 if TYPE_CHECKING:
-    from tunewright.scheduler.kernel_choice import RankedRecord
+    from tunewright.scheduler.schedule_log import RankedRecord
     from tunewright.scheduler.stitch import CompileReport
 
 
@@ -34,30 +36,61 @@ def compile_(
     schedules: Annotated[
         Variant, typer.Option(help="Records of the log, our default schedules, or TVM's plain loops.")
     ] = Variant.TUNED,
+    match: MatchOption = MatchChoice.COMPATIBLE,
+    write_lock: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write which candidate each task took.", show_default=False),
+    ] = None,
+    locked: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Take exactly the candidates of a lock, or fail.", show_default=False
+        ),
+    ] = None,
     log: settings.LogOption = None,
 ) -> None:
     """Compile MODEL into one directory, without measuring anything.
 
     Each task takes its best verified record; a task without one takes our default schedule.
     """
+    _check_lock_options(schedules, write_lock, locked)
     from tunewright.core.tvm_adapter.target import available_cpus
+    from tunewright.scheduler import schedule_lock
+    from tunewright.scheduler.partition import partition
     from tunewright.scheduler.stitch import CompileOptions, check_destination, compile_model
     from tunewright.workers.pool import Pool
     from tunewright.workers.process_space import replay_all
 
     check_destination(output)
+    lock = schedule_lock.read_lock(locked) if locked is not None else None
     imported = import_for_cli(model, input_shape, threads=threads, target=target)
+    tasks = partition(imported)
     with existing_log(log) as tuning_log, Pool(available_cpus()) as pool:
-        if tuning_log is None:
+        if tuning_log is None and lock is None:
             typer.echo("there is no tuning log yet: every task takes the default schedule", err=True)
         report = compile_model(
             imported,
             output,
             log=tuning_log,
             replay=partial(replay_all, pool),
-            options=CompileOptions(schedules, is_strict=strict),
+            options=CompileOptions(schedules, is_strict=strict, match=match_here(match), lock=lock),
+            tasks=tasks,
         )
     print_report(report)
+    if write_lock is not None:
+        schedule_lock.write_lock(schedule_lock.make_lock(imported.name, tasks, report.choices), write_lock)
+        typer.echo(f"wrote {write_lock}")
+
+
+def _check_lock_options(schedules: Variant, write_lock: Path | None, locked: Path | None) -> None:
+    if locked is None:
+        return
+    if write_lock is not None:
+        raise ConfigError("--locked and --write-lock exclude each other: a lock that is met stays as it is")
+    if schedules is not Variant.TUNED:
+        raise ConfigError(
+            f"--locked and --schedules {schedules} exclude each other: the lock says what to take"
+        )
 
 
 def print_report(report: "CompileReport") -> None:

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 import typer
 
 from tunewright.cli import settings
+from tunewright.cli.match import MatchChoice, MatchOption, match_here
 from tunewright.cli.output import Column, Format, FormatOption, format_ms, print_rows
 from tunewright.core.errors import ConfigError
 from tunewright.core.types import MachinePeak, TargetSpec, TuningTask
@@ -59,6 +60,7 @@ def tasks(
     input_shape: InputShapeOption = None,
     threads: ThreadsOption = None,
     target: TargetOption = "host",
+    match: MatchOption = MatchChoice.COMPATIBLE,
     log: settings.LogOption = None,
     output_format: FormatOption = Format.TABLE,
 ) -> None:
@@ -67,7 +69,7 @@ def tasks(
 
     imported = import_for_cli(model, input_shape, threads=threads, target=target)
     found = partition(imported)
-    best, peak = _known(found.tasks, imported.target, log)
+    best, peak = _known(found.tasks, imported.target, log, match)
     is_measured = bool(found.tasks) and len(best) == len(found.tasks)
     secs = {task.key: best[task.key] if is_measured else predicted_secs(task) for task in found.tasks}
     total = sum(secs[task.key] * task.weight for task in found.tasks)
@@ -140,16 +142,15 @@ def existing_log(option: str | None) -> Iterator["TuningLog | None"]:
 
 
 def _known(
-    found: Sequence[TuningTask], target: TargetSpec, option: str | None
+    found: Sequence[TuningTask], target: TargetSpec, option: str | None, choice: MatchChoice
 ) -> tuple[dict[str, float], MachinePeak | None]:
     """Seconds of the tasks that have records, and what this machine can do at most."""
-    from tunewright.core.tvm_adapter.target import machine_info
-
     with existing_log(option) as log:
         if log is None:
             return {}, None
-        ranked = log.best_many([task.key for task in found])
-        peak = log.peak(target, machine_fingerprint=machine_info().fingerprint)
+        match = match_here(choice)
+        ranked = log.best_many([task.key for task in found], match=match)
+        peak = log.peak(target, machine_fingerprint=match.machine.fingerprint)
     return {key: trials[0].secs for key, trials in ranked.items() if trials}, peak
 
 
