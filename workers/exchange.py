@@ -53,7 +53,7 @@ class Exchange(Closeable):
     """Children that know both forms. One call at a time; a crash costs only what crashed."""
 
     def __init__(self, pool: Pool) -> None:
-        self._crew = Crew(pool, StreamSpec("exchange", _ITEM_LIMIT_SECS, _MEMORY_BYTES))
+        self._crew = Crew(pool, StreamSpec("exchange", _ITEM_LIMIT_SECS, _MEMORY_BYTES, is_sandboxed=True))
 
     def close(self) -> None:
         """End the children."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from tunewright.core.tvm_adapter.canonical import canonical_workload, load_module
 from tunewright.core.tvm_adapter.kernel import build_kernel, replay, unscheduled
 from tunewright.core.tvm_adapter.space import TaskSpace
 from tunewright.core.tvm_adapter.target import host_target, machine_info
@@ -33,6 +34,7 @@ def handlers() -> JobHandlers:
         "peak": _peak,
         "reference": _reference,
         "replay": _replay,
+        "workload": _workload,
         "yardstick": _yardstick,
     }
 
@@ -126,6 +128,26 @@ def _replay(channel: Channel, payload: Message) -> None:
             kind = FailureKind.OOM if is_memory_error(exc) else FailureKind.REPLAY
             text = str(exc) if isinstance(exc, ReplayError) else describe(exc)
             return {"kind": kind, "message": text}
+
+    serve_items(channel, payload, answer)
+
+
+def _workload(channel: Channel, payload: Message) -> None:
+    """Load modules from elsewhere; what their canonical workloads are."""
+
+    def answer(_call: Message, item: Message) -> Message:
+        try:
+            workload = canonical_workload(load_module(item["mod_json"])["main"], name=item["name"])
+        except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, MemoryError) as exc:
+            kind = FailureKind.OOM if is_memory_error(exc) else FailureKind.INVALID
+            return {"kind": kind, "message": describe(exc)}
+        return {
+            "name": workload.name,
+            "key": workload.key,
+            "mod_json": workload.mod_json,
+            "args": [[list(spec.shape), spec.dtype] for spec in workload.args],
+            "flop": workload.flop,
+        }
 
     serve_items(channel, payload, answer)
 

@@ -9,8 +9,16 @@ from dataclasses import dataclass
 from tunewright.core.errors import UntrustedTraceError
 from tunewright.core.keys import digest
 from tunewright.core.trace_rules import check_trace
-from tunewright.core.types import AppliedCandidate, Candidate, Draft, FailureKind, TuningTask
-from tunewright.workers.codec import applied_from_dict, draft_to_dict, task_to_dict
+from tunewright.core.types import (
+    AppliedCandidate,
+    Candidate,
+    Draft,
+    FailureKind,
+    TuningTask,
+    Workload,
+    WorkloadKey,
+)
+from tunewright.workers.codec import applied_from_dict, args_from_dict, draft_to_dict, task_to_dict
 from tunewright.workers.frames import Message
 from tunewright.workers.pool import Pool
 from tunewright.workers.streaming import Answer, Crew, PieceFailure, StreamSpec
@@ -131,6 +139,36 @@ def _replayed(answer: Answer) -> str | ReplayFailure:
         case {"kind": FailureKind.OOM | FailureKind.REPLAY as kind, "message": str(message)}:
             return ReplayFailure(FailureKind(kind), message)
     return ReplayFailure(FailureKind.REPLAY, "the child that applied the trace did not answer in its terms")
+
+
+def canonical_workloads(pool: Pool, modules: Sequence[tuple[str, str]]) -> list[Workload | ReplayFailure]:
+    """The workloads of modules from elsewhere, loaded in sandboxed children.
+
+    Args:
+        modules: (module as TVM's JSON, name for people) each.
+
+    Returns:
+        Each as `canonical_workload` makes it, or why it is none.
+    """
+    if not modules:
+        return []
+    items = [{"mod_json": mod_json, "name": name} for mod_json, name in modules]
+    with Crew(pool, StreamSpec("workload", _ITEM_LIMIT_SECS, _MEMORY_BYTES, is_sandboxed=True)) as crew:
+        return [_recognised(answer) for answer in crew.answers(items, {})]
+
+
+def _recognised(answer: Message | PieceFailure) -> Workload | ReplayFailure:
+    if isinstance(answer, PieceFailure):
+        return ReplayFailure(answer.kind, answer.message)
+    if "kind" in answer:
+        return ReplayFailure(FailureKind(answer["kind"]), str(answer["message"]))
+    return Workload(
+        name=str(answer["name"]),
+        key=WorkloadKey(answer["key"]),
+        mod_json=str(answer["mod_json"]),
+        args=args_from_dict(answer),
+        flop=float(answer["flop"]),
+    )
 
 
 def _attempt_seed(seed: int, attempt: int) -> int:

@@ -194,3 +194,19 @@ def test_the_command_module_imports_nothing_heavy() -> None:
     heavy = ["tvm", "ray", "xgboost", "matplotlib", "sqlalchemy", "alembic"]
     code = f"import sys, tunewright.cli.db; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_best_by_policy(log: Path) -> None:
+    """The golden log was written on another machine, with the TVM that is pinned."""
+    for policy, expected in (("compatible", [2]), ("any", [2]), ("exact", [])):
+        rows = as_json(log, "best", "--task", TASK, "--match", policy)
+        assert isinstance(rows, list)
+        assert [row["record_id"] for row in rows] == expected
+    assert (
+        "2 of 3 tasks have records that --match exact leaves out"
+        in run(log, "best", "--match", "exact").stderr
+    )
+    with closing(sqlite3.connect(log)) as connection, connection:
+        connection.execute("UPDATE tw_machines SET tvm_version = '0.26.0'")
+    result = run(log, "best")
+    assert "no verified record" in result.stderr and "--match compatible leaves out" in result.stderr

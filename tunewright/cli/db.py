@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tunewright.cli import db_upkeep, settings
+from tunewright.cli import db_exchange, db_explain, db_upkeep, settings
 from tunewright.cli.db_columns import (
     BEST_COLUMNS,
     DETAIL_COLUMNS,
@@ -15,6 +15,7 @@ from tunewright.cli.db_columns import (
     Details,
 )
 from tunewright.cli.db_verify import verify
+from tunewright.cli.match import MatchChoice, MatchOption, match_here
 from tunewright.cli.output import Format, FormatOption, print_item, print_rows, printable
 from tunewright.core.errors import ConfigError
 from tunewright.core.keys import short_key
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from tunewright.tuning_logs import TuningLog
 
 app = typer.Typer(no_args_is_help=True, help="Look into the tuning log, and keep it in order.")
+app.command("explain")(db_explain.explain)
+app.command("export")(db_exchange.export)
+app.command("import")(db_exchange.import_)
 app.command("stats")(db_upkeep.stats)
 app.command("merge")(db_upkeep.merge)
 app.command("prune")(db_upkeep.prune)
@@ -39,22 +43,32 @@ def best(
         str | None, typer.Option("--task", metavar="KEY", help="Only this task (8+ characters).")
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many per task.")] = 1,
+    match: MatchOption = MatchChoice.COMPATIBLE,
     log: settings.LogOption = None,
     output_format: FormatOption = Format.TABLE,
 ) -> None:
     """The fastest verified records of each task."""
     with _open(log) as tuning_log:
         tasks = tuning_log.tasks() if task is None else [find_task(tuning_log, task)]
-        ranked = tuning_log.best_many([summary.task_key for summary in tasks], k)
+        ranked = tuning_log.best_many([summary.task_key for summary in tasks], k, match=match_here(match))
     rows = [
         BestRow(summary, rank, trial)
         for summary in tasks
         for rank, trial in enumerate(ranked[summary.task_key], start=1)
     ]
     print_rows(rows, BEST_COLUMNS, output_format, empty=f"no verified record yet among {len(tasks)} tasks")
-    num_missing = sum(not trials for trials in ranked.values())
-    if rows and num_missing and output_format is Format.TABLE:
-        typer.echo(f"{num_missing} of {len(tasks)} tasks have no verified record yet", err=True)
+    if output_format is not Format.TABLE:
+        return
+    missing = [summary for summary in tasks if not ranked[summary.task_key]]
+    num_left_out = sum(summary.num_usable > 0 for summary in missing)
+    if rows and len(missing) > num_left_out:
+        typer.echo(
+            f"{len(missing) - num_left_out} of {len(tasks)} tasks have no verified record yet", err=True
+        )
+    if num_left_out:
+        typer.echo(
+            f"{num_left_out} of {len(tasks)} tasks have records that --match {match} leaves out", err=True
+        )
 
 
 @app.command("list")
