@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tunewright.core.types import FailureKind, MachineInfo, TargetSpec, TensorSpec, TuningTask
-from tunewright.core.units import format_ms
 from tunewright.scheduler.partition import Partition
 from tunewright.scheduler.schedule_log import KnownTask, Match, RankedRecord, ScheduleLog
 
@@ -30,7 +29,7 @@ class TaskExplanation:
     """What the log has for one task.
 
     `share` of the model's predicted time, in [0, 1]. `num_trials` of exactly this task, usable or not. `why`
-    says where the record stands, or why there is none; `is_remarkable` tells what people should read of it.
+    says what stands behind the record, or why there is none; people should read what `is_remarkable`.
     `nearest` is known where there is no `record` but something like it.
     """
 
@@ -62,8 +61,7 @@ def explain(tasks: Partition, log: ScheduleLog, match: Match | None = None) -> t
         nearest = None
         if record is not None:
             elsewhere = _elsewhere(record, match)
-            why = f"{_count(num_trials, 'trial')}{f', {elsewhere}' if elsewhere else ''}"
-            is_remarkable = bool(elsewhere)
+            why, is_remarkable = elsewhere or _count(num_trials, "trial"), bool(elsewhere)
         else:
             why, is_remarkable = _why_missed(task, same, log, match), True
             usable = [other for other in same if other.num_usable]
@@ -148,12 +146,18 @@ def _why_unusable(own: KnownTask, log: ScheduleLog) -> str:
         parts.append(f"{own.num_pruned} pruned")
     if num_unverified:
         parts.append(f"{num_unverified} not verified: {_VERIFY}")
-    return f"none of its {_count(own.num_trials, 'trial')} is a verified success ({'; '.join(parts)})"
+    which = "its only trial is no" if own.num_trials == 1 else f"none of its {own.num_trials} trials is a"
+    return f"{which} verified success ({'; '.join(parts)})"
 
 
 def _elsewhere_known(other: KnownTask) -> str:
-    there = "no verified record" if other.best_secs is None else f"{format_ms(other.best_secs)} there"
+    there = "no verified record" if other.best_secs is None else f"{ms_text(other.best_secs)} there"
     return f"{describe_target(other.target)} ({there})"
+
+
+def ms_text(secs: float) -> str:
+    """Such as 0.213 ms; a kernel may take less than a microsecond."""
+    return f"{secs * 1e3:.3g} ms"
 
 
 def describe_target(target: TargetSpec) -> str:

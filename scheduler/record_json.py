@@ -96,14 +96,16 @@ def _tuple(args: tuple[Any, ...], plain: Any, where: str) -> tuple[Any, ...]:
 
 
 def _scalar(hint: Any, plain: Any, where: str) -> Any:
+    if hint is float and type(plain) is int:
+        plain = float(plain)
     if type(plain) is not hint:
         raise ValueError(f"{where} is of type {type(plain).__name__}, expected {hint.__name__}")
     name = where.rpartition(".")[2]
     if isinstance(plain, str):
         limit = _MAX_TRACE_CHARS if name == "trace_json" else _MAX_TEXT_CHARS
-        if len(plain) > limit or "\0" in plain:
-            raise ValueError(f"{where} is longer than {limit} characters, or has a NUL")
-        plain.encode()  # UnicodeEncodeError, a ValueError, for half a surrogate pair
+        # Nothing of it can take over a terminal, or be what a database cannot hold.
+        if len(plain) > limit or not plain.isprintable():
+            raise ValueError(f"{where} is longer than {limit} characters, or cannot be printed")
         if name in _DIGEST_FIELDS and not _DIGEST.fullmatch(plain):
             raise ValueError(f"{where} is no SHA-256 of 64 hex digits")
     elif type(plain) is int:

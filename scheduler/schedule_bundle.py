@@ -47,7 +47,7 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 _REMEDY = "export it again, or carry it again"
 _ZIP_ERRORS = (
     *(zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, struct.error, OSError, EOFError),
-    *(NotImplementedError, RuntimeError, ValueError, LookupError, OverflowError),
+    *(NotImplementedError, RuntimeError, ValueError, LookupError, OverflowError, TypeError, AttributeError),
 )
 
 

@@ -23,8 +23,7 @@ from tunewright.core.types import (
     TaskKey,
     TuningTask,
 )
-from tunewright.core.units import format_ms
-from tunewright.scheduler.explain import describe_target
+from tunewright.scheduler.explain import describe_target, ms_text
 from tunewright.scheduler.kernel_choice import KernelChoice, Replayer, default_candidate
 from tunewright.scheduler.manifest import KernelSource
 from tunewright.scheduler.partition import Partition
@@ -320,7 +319,7 @@ def _task_lines(task: LockedTask) -> Iterator[str]:
         number = "" if task.record_id is None else f"  # trial {task.record_id}"
         yield f"candidate = {_toml(task.candidate)}{number}"
     if task.secs is not None:
-        yield f"seconds = {task.secs!r}  # {format_ms(task.secs)}"
+        yield f"seconds = {task.secs!r}  # {ms_text(task.secs)}"
         yield f"machine = {_toml(task.machine)}"
         yield f"tvm = {_toml(task.tvm_version)}"
         yield f"llvm = {_toml(task.llvm_version)}"

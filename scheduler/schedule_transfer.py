@@ -72,6 +72,16 @@ Check = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
+class CheckedBundle:
+    """A bundle whose `records` may be stored; `left_out` has a sentence for each other one."""
+
+    bundle: ScheduleBundle
+    tasks: Mapping[TaskKey, TuningTask]
+    records: tuple[TuningRecord, ...]
+    left_out: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ImportReport:
     """What became of a bundle's records; `left_out` has a sentence for each that was not stored."""
 
@@ -120,29 +130,27 @@ def make_bundle(
     )
 
 
-def import_bundle(
+def check_bundle(
     bundle: ScheduleBundle,
-    log: DestinationLog,
     *,
     check_module: Check,
     check_trace: Check,
     canonicalise: Canonicalise,
     replay: Replayer,
-) -> ImportReport:
-    """Store a bundle's records, as nobody's verified ones: best only after their outputs have been compared.
+) -> CheckedBundle:
+    """What of a bundle from anybody may be stored. Its records count as verified by nobody.
 
-    They keep their sessions, so that the same records are stored once however often they come. A record that
-    does not replay here is left out; one that must not be replayed is a reason to store nothing at all.
+    A record that does not replay here is left out; one that must not be replayed, or a workload that is not
+    what its key says, is a reason to take nothing at all.
 
     Raises:
-        ConfigError: a workload is not what its key says, or something in the bundle is refused.
+        ConfigError: something in the bundle is refused.
     """
     workloads = _recognised(bundle, check_module, canonicalise)
     tasks = {task.key: task for task in (TuningTask(known, bundle.target) for known in workloads)}
     for record in bundle.records:
-        _checked(
-            check_trace, record.candidate.trace_json, f"a record of {tasks[record.task_key].workload.name}"
-        )
+        name = tasks[record.task_key].workload.name
+        _checked(check_trace, record.candidate.trace_json, f"a record of {name}")
     ready: list[TuningRecord] = []
     left_out: list[str] = []
     # Every item of a call carries its module: not too many in one message.
@@ -155,7 +163,34 @@ def import_bundle(
             else:
                 name = tasks[record.task_key].workload.name
                 left_out.append(f"a record of {name} does not replay: {result.message}")
-    return _stored(bundle, tasks, ready, log, tuple(left_out))
+    return CheckedBundle(bundle, tasks, tuple(ready), tuple(left_out))
+
+
+def store_bundle(checked: CheckedBundle, log: DestinationLog) -> ImportReport:
+    """Store the records that passed; none is best before its outputs have been compared.
+
+    They keep their sessions, so that the same records are stored once however often they come.
+    """
+    wanted = {record.session_id for record in checked.records}
+    used = [session for session in checked.bundle.sessions if session.session_id in wanted]
+    log.add_tasks(list(checked.tasks.values()))
+    for session in used:
+        log.start_session(
+            SessionInfo(
+                session_id=session.session_id,
+                model_name=session.model_name,
+                target=checked.bundle.target,
+                strategy=session.strategy,
+                seed=session.seed,
+                machine=session.machine,
+                task_weights=dict(session.task_weights),
+                created_at=session.created_at,
+            )
+        )
+    before = _num_trials(log, used)
+    log.append([(record, None) for record in checked.records])
+    num_stored = _num_trials(log, used) - before
+    return ImportReport(num_stored, len(checked.records) - num_stored, checked.left_out)
 
 
 def _recognised(bundle: ScheduleBundle, check: Check, canonicalise: Canonicalise) -> list[Workload]:
@@ -188,35 +223,6 @@ def _unverified(record: TuningRecord) -> TuningRecord:
     if isinstance(result, MeasureSuccess):
         return replace(record, result=replace(result, is_verified=False))
     return record
-
-
-def _stored(
-    bundle: ScheduleBundle,
-    tasks: Mapping[TaskKey, TuningTask],
-    records: Sequence[TuningRecord],
-    log: DestinationLog,
-    left_out: tuple[str, ...],
-) -> ImportReport:
-    wanted = {record.session_id for record in records}
-    used = [session for session in bundle.sessions if session.session_id in wanted]
-    log.add_tasks(list(tasks.values()))
-    for session in used:
-        log.start_session(
-            SessionInfo(
-                session_id=session.session_id,
-                model_name=session.model_name,
-                target=bundle.target,
-                strategy=session.strategy,
-                seed=session.seed,
-                machine=session.machine,
-                task_weights=dict(session.task_weights),
-                created_at=session.created_at,
-            )
-        )
-    before = _num_trials(log, used)
-    log.append([(record, None) for record in records])
-    num_stored = _num_trials(log, used) - before
-    return ImportReport(num_stored, len(records) - num_stored, left_out)
 
 
 def _num_trials(log: DestinationLog, sessions: Sequence[BundledSession]) -> int:

@@ -92,21 +92,23 @@ def import_(
     from tunewright.core.trace_rules import check_trace
     from tunewright.core.tvm_adapter.target import available_cpus
     from tunewright.scheduler.schedule_bundle import read_bundle
-    from tunewright.scheduler.schedule_transfer import import_bundle
+    from tunewright.scheduler.schedule_transfer import check_bundle, store_bundle
     from tunewright.tuning_logs import TuningLog
     from tunewright.workers.pool import Pool
     from tunewright.workers.process_space import canonical_workloads, replay_all
 
     bundle = read_bundle(file)
-    with TuningLog.open(settings.log_url(log)) as tuning_log, Pool(available_cpus()) as pool:
-        report = import_bundle(
+    with Pool(available_cpus()) as pool:
+        checked = check_bundle(
             bundle,
-            tuning_log,
             check_module=check_module,
             check_trace=check_trace,
             canonicalise=partial(canonical_workloads, pool),
             replay=partial(replay_all, pool, is_trusted=False),
         )
+    # Not opened, and so not made, before there is something to store.
+    with TuningLog.open(settings.log_url(log)) as tuning_log:
+        report = store_bundle(checked, tuning_log)
     for sentence in report.left_out:
         typer.echo(printable(f"left out: {sentence}"), err=True)
     known = f", {report.num_known} were there before" if report.num_known else ""

@@ -8,7 +8,6 @@ from tunewright.cli import settings
 from tunewright.cli.match import MatchChoice, MatchOption, match_here
 from tunewright.cli.output import Column, Format, FormatOption, format_ms, print_rows, printable
 from tunewright.cli.tasks import InputShapeOption, ModelArgument, TargetOption, ThreadsOption, import_for_cli
-from tunewright.core import units
 from tunewright.core.errors import CoverageError
 
 if TYPE_CHECKING:
@@ -43,28 +42,30 @@ def explain(
 
 
 def _print_reasons(explained: "tuple[TaskExplanation, ...]") -> None:
+    """Each reason once, with its tasks and what is nearest to them; then the coverage."""
     from tunewright.scheduler.explain import coverage_ratio
 
-    remarkable = [one for one in explained if one.is_remarkable]
-    if remarkable:
-        typer.echo()
-    for one in remarkable:
-        typer.echo(printable(f"{one.task.workload.name}: {one.why}"))
-        if one.nearest is not None:
-            typer.echo(printable(f"  nearest: {_nearest(one.nearest)}"))
-    typer.echo()
+    by_reason: dict[str, list[TaskExplanation]] = {}
+    for one in explained:
+        if one.is_remarkable:
+            by_reason.setdefault(one.why, []).append(one)
+    for why, tasks in by_reason.items():
+        typer.echo(printable(f"\n{why}:"))
+        for one in tasks:
+            nearest = f"; nearest: {_nearest(one.nearest, one)}" if one.nearest is not None else ""
+            typer.echo(printable(f"  {one.task.workload.name}{nearest}"))
     typer.echo(
-        f"{sum(one.is_hit for one in explained)} of {len(explained)} tasks, "
+        f"\n{sum(one.is_hit for one in explained)} of {len(explained)} tasks, "
         f"{100 * coverage_ratio(explained):.1f} % of the predicted time, have a record"
     )
 
 
-def _nearest(near: "NearRecord") -> str:
-    from tunewright.scheduler.explain import describe_target
+def _nearest(near: "NearRecord", one: "TaskExplanation") -> str:
+    from tunewright.scheduler.explain import describe_target, ms_text
 
-    return (
-        f"record {near.record_id}, {near.name}, {describe_target(near.target)}, {units.format_ms(near.secs)}"
-    )
+    if near.name == one.task.workload.name:
+        return f"record {near.record_id}"
+    return f"record {near.record_id}, {near.name}, {describe_target(near.target)}, {ms_text(near.secs)}"
 
 
 def _secs(one: "TaskExplanation") -> float | None:
