@@ -38,6 +38,10 @@ class Verifier(Protocol):
     @property
     def machine(self) -> MachineInfo: ...
 
+    def rehearse(self, inputs: Sequence[MeasureInput]) -> list[MeasureFailure | None]:
+        """Check traces from outside and apply them in sandboxed children; None where nothing is wrong."""
+        ...
+
     def verify(self, inputs: Sequence[MeasureInput]) -> list[MeasureResult]:
         """A success is verified, or had nothing to be compared with; its sample is no measurement."""
         ...
@@ -168,14 +172,29 @@ class _Batch:
         self._trials = {one.record_id: log.record(one.record_id) for one in chosen}
         tasks = {key: log.task(key) for key in dict.fromkeys(one.task.task_key for one in chosen)}
         self._inputs = {
-            one.record_id: _to_run(one, tasks[one.task.task_key], self._trials[one.record_id])
+            one.record_id: MeasureInput(
+                tasks[one.task.task_key], self._trials[one.record_id].record.candidate, _EVALUATOR
+            )
             for one in chosen
         }
 
     def verify(self) -> list[Verified]:
         """The verdicts, recorded."""
-        results = self._verifier.verify([self._inputs[one.record_id] for one in self._chosen])
-        return [self._judge(one, result) for one, result in zip(self._chosen, results, strict=True)]
+        refused = self._refused()
+        runnable = [one.record_id for one in self._chosen if one.record_id not in refused]
+        results = self._verifier.verify([self._inputs[number] for number in runnable])
+        found: dict[int, MeasureResult] = {**refused, **dict(zip(runnable, results, strict=True))}
+        return [self._judge(one, found[one.record_id]) for one in self._chosen]
+
+    def _refused(self) -> dict[int, MeasureFailure]:
+        """Those that came from outside, were never verified, and do not even replay in a sandbox."""
+        strangers = [one.record_id for one in self._chosen if not one.is_trusted]
+        failures = self._verifier.rehearse([self._inputs[number] for number in strangers])
+        return {
+            number: failure
+            for number, failure in zip(strangers, failures, strict=True)
+            if failure is not None
+        }
 
     def race(self, verified: Sequence[Verified]) -> list[Verified]:
         """The same with the times now of those that are right; these are recorded, too."""
@@ -217,8 +236,3 @@ class _Batch:
         if is_stored:
             self._log.add_race(chosen.record_id, result.run_secs, self._clock.now())
         return replace(verified, timed=Timed(before_secs, result.run_secs, is_stored))
-
-
-def _to_run(chosen: Chosen, task: TuningTask, trial: RecordedTrial) -> MeasureInput:
-    """The one place where a stored trace becomes something to run, whether or not `chosen.is_trusted`."""
-    return MeasureInput(task, trial.record.candidate, _EVALUATOR)

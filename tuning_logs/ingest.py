@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, insert, select, text
 from sqlalchemy.orm import Session
 
 from tunewright.core.errors import RecordNotFoundError
@@ -121,10 +121,12 @@ def _insert(
         }
         for (session_id, candidate_key), record, setup in zip(new, records, setups, strict=True)
     ]
+    record_ids = _new_trial_ids(session, len(rows))
+    for row, record_id in zip(rows, record_ids, strict=True):
+        row["id"] = record_id
     # Straight into the table: the mapper would take longer than everything else together.
     table: Any = TrialRow.__table__
-    statement = insert(table).returning(table.c.id, sort_by_parameter_order=True)
-    record_ids = list(session.connection().scalars(statement, rows))
+    session.connection().execute(insert(table), rows)
     features = [values for _, values in new.values()]
     insert_features(session, shared, record_ids, [row["task_id"] for row in rows], features)
     return [
@@ -157,6 +159,16 @@ def insert_features(
             for record_id, task_id, values in given
         ],
     )
+
+
+def _new_trial_ids(session: Session, count: int) -> list[int]:
+    """Numbers that no trial has had. To be told them by the database, rows would have to go in one by one."""
+    if session.get_bind().dialect.name == "postgresql":
+        numbers = "SELECT nextval(pg_get_serial_sequence('tw_trials', 'id')) FROM generate_series(1, :count)"
+        return list(session.scalars(text(numbers), {"count": count}))
+    # The write lock is ours since the transaction began.
+    last = session.scalar(text("SELECT seq FROM sqlite_sequence WHERE name = 'tw_trials'")) or 0
+    return list(range(last + 1, last + count + 1))
 
 
 def _frozen(features: FloatArray) -> FloatArray:

@@ -17,6 +17,7 @@ from tunewright.workers.duplicates import KnownKernels
 from tunewright.workers.events import JobMessage, JobSpec
 from tunewright.workers.pace import Pace
 from tunewright.workers.pool import Pool
+from tunewright.workers.process_space import replay_all
 from tunewright.workers.references import References
 from tunewright.workers.yardstick import Yardstick
 
@@ -107,6 +108,14 @@ class LocalMeasurer(Closeable):
         """
         batch = self._batch(inputs)
         return self._run(batch, list(range(len(inputs))), self._config.max_held, batch.verify)
+
+    def rehearse(self, inputs: Sequence[MeasureInput]) -> list[MeasureFailure | None]:
+        """Check traces from outside and apply them in sandboxed children; None where nothing is wrong."""
+        traces = [(one.task.workload.mod_json, one.candidate.trace_json) for one in inputs]
+        return [
+            None if isinstance(result, str) else MeasureFailure(result.kind, result.message, 0.0)
+            for result in replay_all(self.pool, traces, is_trusted=False)
+        ]
 
     def close(self) -> None:
         """Kill all children and remove temporary files; closing twice is fine."""

@@ -59,6 +59,8 @@ class Oracle:
     failures: Mapping[str, FailureKind] = field(default_factory=dict)
     race_failures: Mapping[str, FailureKind] = field(default_factory=dict)
     uncomparable: frozenset[str] = frozenset()
+    refused: frozenset[str] = frozenset()
+    rehearsed: list[str] = field(default_factory=list)
     before: Callable[[], None] = lambda: None
     machine: MachineInfo = MACHINE
     batches: list[list[str]] = field(default_factory=list)
@@ -68,6 +70,15 @@ class Oracle:
     def made(self, num_threads: int) -> Iterator["Oracle"]:
         self.threads.append(num_threads)
         yield self
+
+    def rehearse(self, inputs: Sequence[MeasureInput]) -> list[MeasureFailure | None]:
+        self.rehearsed += [one.candidate.trace_json for one in inputs]
+        return [
+            MeasureFailure(FailureKind.REPLAY, "refused", 0.0)
+            if one.candidate.trace_json in self.refused
+            else None
+            for one in inputs
+        ]
 
     def verify(self, inputs: Sequence[MeasureInput]) -> list[MeasureResult]:
         self.before()
@@ -310,9 +321,9 @@ def test_real_kernels_end_as_they_should(log: TuningLog, measurer: LocalMeasurer
     instructions, decisions = json.loads(good)
     instructions[0][2][0] = "no_such_block"
     traces = {good: 1.0, json.dumps([instructions, decisions]): 2.0, "wrong": 3.0, "run:segfault": 4.0}
-    right, replay, wrong, crash = store(log, traces, task, is_verified=False, machine=measurer.machine)
+    right, replay, wrong, crash = store(log, traces, task)  # verified with other software
 
-    found = verify(log, measurer, Selection(only_unverified=True))
+    found = verify(log, measurer, Selection(9))
 
     assert found[right].verdict is Verdict.RIGHT
     assert {number: one.failure.kind for number, one in found.items() if one.failure is not None} == {
@@ -327,7 +338,41 @@ def test_real_kernels_end_as_they_should(log: TuningLog, measurer: LocalMeasurer
         assert words in reason and f"TVM {measurer.machine.tvm_version}" in reason
     [ranked] = log.best(task, k=9)
     assert (ranked.trial.record_id, ranked.secs) == (right, 1.0)
+    assert verify(log, measurer, Selection(9)) == {}
+
+
+@pytest.mark.tvm
+@pytest.mark.slow
+def test_what_nobody_verified_is_rehearsed_in_a_sandbox(log: TuningLog, measurer: LocalMeasurer) -> None:
+    """The doors of the faulty jobs are no traces: what is not on the list of instructions is never run."""
+    task = matmul_task()
+    good = default_trace_json(task)
+    instructions, decisions = json.loads(good)
+    hostile = [*instructions, ["Annotate", ["b0", "define void @f()"], ["pragma_import_llvm"], []]]
+    traces = {good: 1.0, json.dumps([hostile, decisions]): 2.0, "run:segfault": 3.0}
+    right, *others = store(log, traces, task, is_verified=False, machine=measurer.machine)
+
+    found = verify(log, measurer, Selection(only_unverified=True))
+
+    assert found[right].verdict is Verdict.RIGHT
+    for number in others:
+        failure = found[number].failure
+        assert failure is not None and failure.kind is FailureKind.REPLAY
+        assert failure.message.startswith("the trace is refused")
+    assert [ranked.trial.record_id for ranked in log.best(task, k=9)] == [right]
     assert verify(log, measurer, Selection(only_unverified=True)) == {}
+
+
+def test_only_strangers_are_rehearsed(log: TuningLog) -> None:
+    store(log, {"known": 0.1}, make_task("a"))
+    (bad, fine) = store(log, {"bad": 0.2, "fine": 0.3}, make_task("b"), is_verified=False)
+    oracle = Oracle(refused=frozenset({"bad"}))
+
+    found = verify(log, oracle, Selection(only_unverified=True)) | verify(log, oracle)
+
+    assert sorted(oracle.rehearsed) == ["bad", "fine"]
+    assert [trace for batch in oracle.batches for trace in batch] == ["fine", "known"]
+    assert (found[bad].verdict, found[fine].verdict) == (Verdict.QUARANTINED, Verdict.RIGHT)
 
 
 @pytest.mark.tvm

@@ -10,6 +10,7 @@ import typer
 
 from tunewright.cli import settings
 from tunewright.cli.interrupts import InterruptWatch
+from tunewright.cli.match import MatchChoice, match_here
 from tunewright.cli.progress import make_reporter
 from tunewright.cli.tasks import (
     InputShapeOption,
@@ -182,7 +183,7 @@ def _compare(
             compile_here = partial(
                 compile_model, model, tasks=parts, log=log, replay=partial(replay_all, pool)
             )
-            compile_here(tuned)
+            compile_here(tuned, options=CompileOptions(match=match_here(MatchChoice.COMPATIBLE)))
             compile_here(default, options=CompileOptions(Variant.DEFAULT))
         contestants = [Contestant("tuned", tuned), Contestant("default schedules", default)]
         if model.is_optimised:  # else ONNX Runtime cannot load it
