@@ -15,6 +15,7 @@ import tunewright
 from tunewright.core.errors import TunewrightError
 from tunewright.core.keys import digest
 from tunewright.core.module_rules import check_module
+from tunewright.core.trace_rules import check_trace
 from tunewright.core.types import (
     Candidate,
     EvaluatorConfig,
@@ -78,7 +79,7 @@ class ImportReport:
 
 
 def import_tvm_database(
-    folder: Path, log: TuningLog, pool: Pool, *, check: Callable[[str], None] = lambda trace_json: None
+    folder: Path, log: TuningLog, pool: Pool, *, check: Callable[[str], None] = check_trace
 ) -> ImportReport:
     """Store the records of the database in `folder`; importing the same ones again stores nothing.
 

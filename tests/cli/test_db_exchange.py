@@ -1,5 +1,6 @@
 """Schedules carried from one log to another, and locks, as a person types it."""
 
+import tarfile
 import tomllib
 import zipfile
 from collections.abc import Callable
@@ -10,13 +11,15 @@ import pytest
 from tests.models import dense_net
 from tests.scheduler.in_process import NOW, record, sampled_trace
 from tunewright.cli.app import main
-from tunewright.cli.settings import file_url
+from tunewright.cli.settings import file_url, log_url
 from tunewright.core.tvm_adapter.target import host_target
 from tunewright.scheduler.importer import import_model
 from tunewright.scheduler.partition import partition
 from tunewright.tuning_logs import TuningLog
 
 pytestmark = [pytest.mark.tvm, pytest.mark.slow]
+
+METASCHEDULE = Path(__file__).parents[1] / "scheduler" / "data" / "metaschedule.tar.gz"
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -147,3 +150,46 @@ def test_wrong_usage_ends_with_one_line_and_status_2(
     status, _, err = run(*(arg.format(tmp=tmp_path) for arg in args))
     assert status == 2 and expected in err and err.count("\n") == 1
     assert not (tmp_path / "new.db").exists()
+
+
+def test_a_database_of_tvm_comes_in_and_goes_out(run: Run, tmp_path: Path) -> None:
+    with tarfile.open(METASCHEDULE) as archive:
+        archive.extractall(tmp_path / "theirs", filter="data")
+    [folder] = {path.parent for path in (tmp_path / "theirs").rglob("database_workload.json")}
+
+    status, out, _ = run("db", "import", folder)
+    assert status == 0
+    assert "stored 21 of 21 records of 3 workloads" in out
+    assert "run tunewright db verify --unverified" in out
+    assert "stored 0 of 21 records" in run("db", "import", folder)[1]
+
+    status, _, err = run("db", "export", "--tvm", tmp_path / "ours")
+    assert (status, "no verified record" in err or "no record" in err) == (2, True)
+    with TuningLog.open(log_url(None)) as log:
+        for summary in log.tasks():
+            timed = [trial for trial in log.trials(summary.task_key) if trial.record.best_secs is not None]
+            log.add_race(timed[0].record_id, [1e-3], NOW, is_verified=True)
+    status, out, _ = run("db", "export", "--tvm", tmp_path / "ours")
+    assert (status, "records of 3 workloads" in out) == (0, True)
+    assert sorted(path.name for path in (tmp_path / "ours").iterdir()) == [
+        "database_tuning_record.json",
+        "database_workload.json",
+    ]
+    status, _, err = run("db", "export", "--tvm", tmp_path / "ours")
+    assert status == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["export"], "nothing says what to export"),
+        (["export", "--tvm", "somewhere", "-o", "x.twb"], "leave -o and --write-lock out"),
+        (["import", "."], "database_workload.json"),
+    ],
+)
+def test_what_does_not_go_together(
+    run: Run, arguments: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, _, err = run("db", *arguments)
+    assert (status, words in err) == (2, True)
