@@ -80,7 +80,7 @@ def start_session(session: Session, info: SessionInfo) -> SessionState:
 
 def append(session: Session, shared: SharedRows, trials: Sequence[NewTrial]) -> list[RecordedTrial]:
     """Store those trials whose candidate its session has not yet; one stored trial for each, in order."""
-    session_ids = ids_by_key(session, SessionRow.session_id, (record.session_id for record, _ in trials))
+    session_ids = _locked_sessions(session, {record.session_id for record, _ in trials})
     keys = [(_known(session_ids, record.session_id, "session"), record.candidate.key) for record, _ in trials]
     stored_ids = ids_of_candidates(session, keys)
     new: dict[CandidateOfSession, NewTrial] = {}
@@ -91,6 +91,13 @@ def append(session: Session, shared: SharedRows, trials: Sequence[NewTrial]) -> 
     earlier = queries.trials_by_id(session, shared, stored_ids.values()) if stored_ids else {}
     found |= {key: earlier[record_id] for key, record_id in stored_ids.items()}
     return [found[key] for key in keys]
+
+
+def _locked_sessions(session: Session, session_ids: set[str]) -> dict[str, int]:
+    """Row ids of sessions, which no other writer on a server adds to before the transaction ends."""
+    query = select(SessionRow.session_id, SessionRow.id).where(SessionRow.session_id.in_(session_ids))
+    rows = session.execute(query.order_by(SessionRow.id).with_for_update(key_share=True))
+    return {session_id: row_id for session_id, row_id in rows}
 
 
 def _insert(
