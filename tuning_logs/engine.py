@@ -18,7 +18,7 @@ from tunewright.tuning_logs.place import Place
 _WAL_FIXED_BRANCHES = {(3, 44): 6, (3, 50): 7, (3, 51): 3}
 _FIRST_WAL_FIXED = (3, 53, 0)
 _CONNECT_TIMEOUT_SECS = 10
-_CACHE_KIB = 64 << 10  # by default 2 MiB: the indexes of a million trials do not fit
+_CACHE_KIB = 256 << 10  # at most; by default 2 MiB, and those of a million trials have 100 in indexes
 _WRITE = "BEGIN IMMEDIATE"
 _RETRY_SECS = (0.001, 0.01)  # a batch takes some ten milliseconds
 

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from tunewright.core.errors import ConfigError, StoreError
 from tunewright.tuning_logs import queries
+from tunewright.tuning_logs.engine import journal_mode
 from tunewright.tuning_logs.shared_rows import chunks
 from tunewright.tuning_logs.store_errors import file_remedy
 from tunewright.tuning_logs.summaries import LogStats, PruneReport
@@ -98,8 +99,7 @@ def _count(session: Session, table: type[Base], *conditions: ColumnElement[bool]
 def _engine(session: Session) -> str:
     if session.get_bind().dialect.name == "postgresql":
         return f"PostgreSQL {session.scalar(text('SHOW server_version'))}"
-    mode = session.scalar(text("PRAGMA journal_mode"))
-    return f"SQLite {sqlite3.sqlite_version}, journal mode {str(mode).upper()}"
+    return f"SQLite {sqlite3.sqlite_version}, journal mode {journal_mode(sqlite3.sqlite_version_info)}"
 
 
 def _size_bytes(session: Session) -> int:
