@@ -118,14 +118,14 @@ def test_faults_while_trials_are_appended(library: Path, tmp_path: Path) -> None
 
 def test_faults_while_a_log_is_made_and_a_session_starts(library: Path, tmp_path: Path) -> None:
     assert_no_harm(
-        runs_with_faults(library, tmp_path / "none.db", "start_session", "EIO", "ENOSPC", stride=2)
+        runs_with_faults(library, tmp_path / "none.db", "start_session", "EIO", "ENOSPC", stride=4)
     )
 
 
 def test_faults_while_an_older_log_is_upgraded(library: Path, tmp_path: Path) -> None:
     begun = tmp_path / "older.db"
     begun.write_bytes(gzip.decompress((HERE / "data" / "schema_0001.db.gz").read_bytes()))
-    runs = runs_with_faults(library, begun, "open", "EIO", "ENOSPC", stride=3)
+    runs = runs_with_faults(library, begun, "open", "EIO", "ENOSPC", stride=6)
     assert all(run["older_trials"][0] > 0 for run in runs)
     assert_no_harm(runs)
 
