@@ -9,7 +9,7 @@ MAX_FILE_LINES = 600
 MAX_FUNCTION_LINES = 80
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = (
-    *("tunewright/core", "tunewright/cli", "tunewright/explore", "tunewright/plots"),
+    *("tunewright/core", "tunewright/cli", "tunewright/explore", "tunewright/gate", "tunewright/plots"),
     *("scheduler", "search", "cost_model", "workers", "tuning_logs", "scripts", "benchmarks"),
 )
 
