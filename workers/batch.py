@@ -109,6 +109,21 @@ class Batch:
             self._see_off(trials)
             self.run_wall_secs += self._clock() - start
 
+    def interleave(self, indices: Sequence[int], *, rounds: int, rng: np.random.Generator) -> None:
+        """As `race`, but nobody drops out and nothing is verified: as many samples of each, in pairs."""
+        with self._pool.whole_machine, self._jobs:
+            ready = _Ready(None)
+            self._build(self._queue(indices, None), indices, ready, needs_references=False)
+            trials = sorted(ready.trials, key=lambda trial: trial.index)
+            start = self._clock()
+            for trial, outcome in self._interleaved(trials, rounds=rounds, rng=rng, drops_behind=False):
+                if isinstance(outcome, Timing):
+                    self._settle(trial, trial.success(outcome, is_verified=False))
+                else:
+                    self._settle(trial, outcome)
+            self._see_off(trials)
+            self.run_wall_secs += self._clock() - start
+
     def verify(self, indices: Sequence[int]) -> None:
         """Build the inputs at `indices` and compare the outputs of each; nothing is sampled."""
         with self._pool.whole_machine, self._jobs:
@@ -126,10 +141,13 @@ class Batch:
         limits = self._memory.build_limits
         return BuildQueue(self._config, limits, pace, self._jobs, self._clock, self._inputs, indices)
 
-    def _build(self, queue: BuildQueue, indices: Sequence[int], ready: "_Ready") -> None:
+    def _build(
+        self, queue: BuildQueue, indices: Sequence[int], ready: "_Ready", *, needs_references: bool = True
+    ) -> None:
         """Build until the CPUs that time are free for it."""
         start, memory = self._clock(), self._memory
-        memory.references.start_missing([self._inputs[i].task for i in indices], self._jobs)
+        if needs_references:
+            memory.references.start_missing([self._inputs[i].task for i in indices], self._jobs)
         if self._config.watches_reference and indices:
             memory.yardstick.start(self._inputs[indices[0]].task.target)
         finished: list[Finished] = []
@@ -224,7 +242,7 @@ class Batch:
                 results[trial.index] = trial.success(samples, is_verified=first.is_verified)
 
     def _interleaved(
-        self, trials: Sequence[Trial], *, rounds: int, rng: np.random.Generator
+        self, trials: Sequence[Trial], *, rounds: int, rng: np.random.Generator, drops_behind: bool = True
     ) -> list[tuple[Trial, Timing | MeasureFailure]]:
         """`rounds` samples of each, in random order in every round; fewer of those that are far behind."""
         failures: dict[int, MeasureFailure] = {}
@@ -234,7 +252,7 @@ class Batch:
             if isinstance(answer, MeasureFailure):
                 failures[trial.index] = answer
         for _ in range(rounds):
-            behind = _far_behind(samples)
+            behind = _far_behind(samples) if drops_behind else set()
             for position in rng.permutation(len(trials)):
                 trial = trials[position]
                 if trial.index in failures or trial.index in behind:

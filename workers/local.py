@@ -97,6 +97,22 @@ class LocalMeasurer(Closeable):
             results.update(zip(indices, raced, strict=True))
         return [results[index] for index in range(len(inputs))]
 
+    def interleave(
+        self, inputs: Sequence[MeasureInput], *, rounds: int, rng: np.random.Generator
+    ) -> list[MeasureResult]:
+        """Time all inputs side by side: `rounds` samples of each, one per round, in random order in it.
+
+        Unlike in `race`, nobody drops out and nothing is verified; the samples stand in the order of rounds.
+
+        Raises:
+            EnvironmentProblem: no child can be started here.
+        """
+        batch = self._batch(inputs)
+        indices = list(range(len(inputs)))
+        return self._run(
+            batch, indices, len(indices), lambda chosen: batch.interleave(chosen, rounds=rounds, rng=rng)
+        )
+
     def verify(self, inputs: Sequence[MeasureInput]) -> list[MeasureResult]:
         """Build all inputs and compare their outputs with the unscheduled programs', without timing them.
 

@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 
+import numpy as np
 import psutil
 import pytest
 
@@ -12,6 +13,8 @@ from tests.workers.measurer_contract import RealMeasurerContract
 from tests.workers.workloads import QUICK, default_trace_json, matmul_task, measure_input
 from tunewright.core.types import FailureKind, MeasureFailure, MeasureSuccess
 from tunewright.workers import LocalMeasurer, WorkerConfig
+
+PLAIN_LOOPS = '[[["EnterPostproc",[],[],[]]],[]]'
 
 pytestmark = [pytest.mark.tvm, pytest.mark.slow]
 
@@ -100,3 +103,18 @@ def test_without_a_yardstick_measuring_goes_on(caplog: pytest.LogCaptureFixture)
             (result,) = measurer.measure([measure_input(task, default_trace_json(task))])
             assert isinstance(result, MeasureSuccess) and not result.is_noisy
     assert caplog.text.count("the yardstick's process ended") == 2
+
+
+def test_interleaved_candidates_get_as_many_samples_however_slow_one_is(measurer: LocalMeasurer) -> None:
+    task = matmul_task()
+    good = measure_input(task, default_trace_json(task))
+    slow = measure_input(task, PLAIN_LOOPS)
+    first, second = measurer.interleave([good, slow], rounds=5, rng=np.random.default_rng(0))
+    assert isinstance(first, MeasureSuccess) and isinstance(second, MeasureSuccess)
+    assert len(first.run_secs) == len(second.run_secs) == 5
+    assert second.median_secs > 1.5 * first.median_secs  # a race would have ended without it
+    assert not first.is_verified and not second.is_verified
+    broken = measure_input(task, "run:segfault")
+    crashed, survivor = measurer.interleave([broken, good], rounds=2, rng=np.random.default_rng(0))
+    assert isinstance(crashed, MeasureFailure) and crashed.kind is FailureKind.RUN
+    assert isinstance(survivor, MeasureSuccess) and len(survivor.run_secs) == 2
