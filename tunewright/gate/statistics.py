@@ -182,7 +182,8 @@ class Judgement:
     """What the pairs of one kernel say; ratios are head over base, above 1 where head is slower.
 
     `ratio` with its limits: of the first round, as precise as its looks allow; `confirm_ratio` that of the
-    second. `p_value`: of the direction that it shows, adjusted for looks and kernels. `detectable_ratio`: of
+    second. `is_suspect`: the first found something, and there was no second. `p_value`: of the direction that
+    it shows, adjusted for looks and kernels. `detectable_ratio`: of
     SAME, the smallest slowdown that would have been found with 95 % power. `needed_pairs`: of INCONCLUSIVE,
     how many pairs it would take, None where no number is known to do.
     """
@@ -194,6 +195,7 @@ class Judgement:
     high_ratio: float
     p_value: float
     confirm_ratio: float | None = None
+    is_suspect: bool = False
     detectable_ratio: float | None = None
     needed_pairs: int | None = None
     reason: str = ""
@@ -214,6 +216,11 @@ def judge(times: Mapping[str, PairedTimes], rules: Mapping[str, GateRule]) -> di
         )
         for name, one in looked.items()
     }
+
+
+def alone(groups: Sequence[PairGroup], rule: GateRule) -> Verdict:
+    """What one round of one kernel says by itself, with nothing to correct for but its looks."""
+    return _alone(_look(groups, rule), rule)
 
 
 def num_looks(pairs: Sequence[PairGroup], rule: GateRule) -> int:
@@ -287,14 +294,15 @@ def _judgement(
         if second:
             again = _look(second, rule)
             confirm_ratio = math.exp(float(again.found.center[0]))
-            is_confirmed = _found_alone(again, rule) is suspected
+            is_confirmed = _alone(again, rule) is suspected
             verdict = suspected if is_confirmed else Verdict.INCONCLUSIVE
             reason = "" if is_confirmed else f"{suspected} in the first round, but not in the second"
     elif look.index + 1 < len(rule.looks):
         reason = "measuring ended early"
     else:
         reason = "too noisy for the number of pairs"
-    is_open = verdict is Verdict.INCONCLUSIVE and confirm_ratio is None
+    is_suspect = bool(decided.is_slower[0] or decided.is_faster[0]) and not second
+    is_open = verdict is Verdict.INCONCLUSIVE and confirm_ratio is None and not is_suspect
     return Judgement(
         verdict=verdict,
         num_pairs=rule.looks[look.index],
@@ -303,14 +311,14 @@ def _judgement(
         high_ratio=math.exp(float(found.high[0])),
         p_value=p_slower if center > 0 else p_faster,
         confirm_ratio=confirm_ratio,
+        is_suspect=is_suspect,
         detectable_ratio=_detectable(look, rule, num_kernels) if verdict is Verdict.SAME else None,
         needed_pairs=_needed_pairs(look, rule, num_kernels) if is_open else None,
         reason=reason,
     )
 
 
-def _found_alone(look: _Look, rule: GateRule) -> Verdict:
-    """What a round of its own says, with nothing to correct for but its looks."""
+def _alone(look: _Look, rule: GateRule) -> Verdict:
     decided = decide(look.found, np.array([look.p_slower]), np.array([look.p_faster]), rule)
     if decided.is_same[0]:
         return Verdict.SAME
