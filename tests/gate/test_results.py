@@ -27,9 +27,8 @@ RULE = GateRule()
 SIDE = SideFacts("a.lock", "0" * 64, "trial 7", "0.27.0", "22", "0.1.0")
 
 
-def gate_run(
-    effects: dict[str, float], *, weights: dict[str, int] | None = None, cv: float = 0.003
-) -> GateRun:
+def gate_run(effects: dict[str, float], weights: dict[str, int] | None = None) -> GateRun:
+    """The gate's verdicts are those of the effects, clearly; "gone" is missing in head."""
     rules = dict.fromkeys(effects, RULE)
     found = measure_pairs(
         [pair(name) for name in effects], FakeTimer(effects, cv=0.003), rules, rng=np.random.default_rng(0)
@@ -43,7 +42,7 @@ def gate_run(
 
 def _run(kind: RunKind, items: tuple[ItemRun, ...]) -> GateRun:
     moment = datetime(2026, 5, 6, 7, 8, 9, tzinfo=UTC)
-    return GateRun(kind, moment, 12.5, HERE, "0.1.0", 0, RULE, 0.001, items)
+    return GateRun(kind, moment, 12.5, HERE, "0.1.0", 0, RULE, 0.001, True, items)
 
 
 def test_a_run_comes_back_as_it_was_and_is_judged_the_same(tmp_path: Path) -> None:
@@ -66,9 +65,8 @@ def test_a_run_comes_back_as_it_was_and_is_judged_the_same(tmp_path: Path) -> No
 
 
 def test_what_a_kernel_costs_is_weighted_by_its_share() -> None:
-    results = {
-        one.item.name: one for one in results_of(gate_run({"a": 0.0, "b": 0.1}, weights={"a": 3, "b": 1}))
-    }
+    run = gate_run({"a": 0.0, "b": 0.1}, {"a": 3, "b": 1})
+    results = {one.item.name: one for one in results_of(run)}
     assert results["a"].share == pytest.approx(0.75, abs=0.01)
     assert results["b"].cost_ratio == pytest.approx(0.25 * 0.1, abs=0.003)
     (model, _) = results_of(gate_run({"m": 0.1}))

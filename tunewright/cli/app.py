@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import typer
 
-from tunewright.cli import bench, compile, db, doctor, machine, model, plot, run, tasks, tune
+from tunewright.cli import bench, compile, db, doctor, gate, machine, model, plot, run, tasks, tune
 from tunewright.core.errors import (
     ConfigError,
     CoverageError,
@@ -34,6 +34,7 @@ app.command("run")(run.run)
 app.command("bench")(bench.bench)
 app.command("doctor")(doctor.doctor)
 app.add_typer(db.app, name="db")
+app.add_typer(gate.app, name="gate")
 app.add_typer(machine.app, name="machine")
 app.add_typer(model.app, name="model")
 app.add_typer(plot.app, name="plot")

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -43,7 +43,7 @@ class RunKind(StrEnum):
 class SideFacts:
     """One side of an item: where it came from, and what may explain a difference. Empty where unknown.
 
-    `schedule`: a key of the candidate, or of a compiled model's code; `origin`: as people know it.
+    `schedule`: a key of the candidate, or of those of all a model's kernels; `origin`: as people know it.
     """
 
     source: str
@@ -77,6 +77,7 @@ class GateRun:
     """One run; `created_at` is when it began. Of `rule`, each item has an effect of its own.
 
     `min_cost_ratio`: a regression of a kernel fails the run only if it costs all kernels together that much.
+    `inconclusive_fails`: whether those that are inconclusive do.
     """
 
     kind: RunKind
@@ -87,6 +88,7 @@ class GateRun:
     seed: int
     rule: GateRule
     min_cost_ratio: float
+    inconclusive_fails: bool
     items: tuple[ItemRun, ...]
 
 
@@ -134,14 +136,7 @@ def results_of(run: GateRun) -> list[ItemResult]:
 
 def item_rule(rule: GateRule, item: ItemRun) -> GateRule:
     """The rule of a run, with the item's own effect."""
-    return GateRule(
-        item.min_effect_ratio,
-        rule.noise_floor_ratio,
-        rule.alpha,
-        rule.looks,
-        rule.min_groups,
-        rule.max_group_pairs,
-    )
+    return replace(rule, min_effect_ratio=item.min_effect_ratio)
 
 
 def noise_floor_ratio(run: GateRun) -> float:

@@ -1,0 +1,415 @@
+"""`tunewright gate`: is head slower than base? Exit statuses that mean one thing each."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tunewright.cli import settings
+from tunewright.cli.output import Column, Format, print_rows, printable
+from tunewright.core.errors import ConfigError, SchemaVersionError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from tunewright.core.types import MachineInfo
+    from tunewright.gate.measure import Measured, PairTimer
+    from tunewright.gate.report import Report, Row
+    from tunewright.gate.results import GateRun, ItemRun, RunKind
+    from tunewright.gate.sides import GateItem
+    from tunewright.gate.statistics import GateRule
+    from tunewright.gate.suite import Suite
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Is head slower than base? Exit status 0 no, 1 a confirmed regression, 2 wrong usage, 3 the "
+    "environment failed, 4 inconclusive, 5 nothing was compared, 6 another schema.",
+)
+
+SuiteOption = Annotated[
+    Path | None,
+    typer.Option("--suite", metavar="FILE", help="TOML; else [tool.tunewright.gate] of pyproject.toml."),
+]
+JsonOption = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write everything, every pair included.")
+]
+JunitOption = Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML.")]
+MarkdownOption = Annotated[
+    Path | None,
+    typer.Option("--markdown", metavar="FILE", help="Write Markdown; it also goes to $GITHUB_STEP_SUMMARY."),
+]
+SeedOption = Annotated[int, typer.Option(min=0, help="Of the order of turns.")]
+
+# Enough for the share of 1 in 20 that may lie above the noise floor.
+_NUM_EXPERIMENTS = 20
+_SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
+
+
+@app.command()
+def run(
+    suite: SuiteOption = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR|FILE|REVISION",
+            help="Instead of every base of the suite: a folder, a lock file or log, or (for lock files) "
+            "a git revision.",
+        ),
+    ] = None,
+    json: JsonOption = None,
+    junit: JunitOption = None,
+    markdown: MarkdownOption = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Measure a suite's two sides in interleaved pairs on this machine, and judge them."""
+    from tunewright.gate.sides import suite_items
+    from tunewright.gate.suite import read_suite
+
+    with _gate_exits():
+        read = read_suite(suite)
+        items = suite_items(read, baseline=baseline)
+        report = _measured(read, items, seed)
+        _publish(report, json, junit, markdown)
+    raise typer.Exit(report.outcome)
+
+
+@app.command()
+def compare(
+    base: Annotated[str, typer.Argument(help="A compiled model's DIR, a lock file, or a tuning log.")],
+    head: Annotated[str, typer.Argument(help="The same of the other side.")],
+    min_effect: Annotated[str, typer.Option(help="The smallest change that counts.")] = "2%",
+    task: Annotated[
+        list[str] | None, typer.Option(help="Kernels by the pattern of their names. Repeatable.")
+    ] = None,
+    log: settings.LogOption = None,
+    json: JsonOption = None,
+    junit: JunitOption = None,
+    markdown: MarkdownOption = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Compare two compiled models, or the schedules of two lock files or tuning logs, without a suite."""
+    from tunewright.gate.sides import suite_items
+    from tunewright.gate.suite import KernelsEntry, ModelEntry, Suite, parse_ratio
+
+    with _gate_exits():
+        effect = parse_ratio(min_effect, "--min-effect")
+        if effect <= 0:
+            raise ConfigError("--min-effect must be above 0")
+        if Path(base).is_dir() != Path(head).is_dir():
+            raise ConfigError(f"{base} and {head} are no pair: give two folders, or two lock files or logs")
+        if Path(head).is_dir():
+            made = Suite(models=(ModelEntry(Path(head).name, Path(base), Path(head), effect),))
+        else:
+            made = Suite(kernels=(KernelsEntry("kernels", base, head, log, tuple(task or ()), effect),))
+        report = _measured(made, suite_items(made, baseline=None), seed)
+        _publish(report, json, junit, markdown)
+    raise typer.Exit(report.outcome)
+
+
+@app.command()
+def calibrate(
+    suite: SuiteOption = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Else where the gate looks for this machine's."),
+    ] = None,
+    experiments: Annotated[
+        int | None, typer.Option(min=1, help="Of each item; else 20 over all items.", show_default=False)
+    ] = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Measure how much a suite's heads differ from themselves: the noise floor of this machine.
+
+    A later run takes no smaller change for a regression.
+    """
+    from tunewright.gate.measure import measure_alike
+    from tunewright.gate.results import RunKind, noise_floor_ratio, write_run
+    from tunewright.gate.sides import suite_items
+    from tunewright.gate.suite import read_suite
+
+    with _gate_exits():
+        read = read_suite(suite)
+        items = suite_items(read, baseline=None, only_head=True)
+        pairs = [item.pair for item in items if item.pair is not None]
+        if not pairs:
+            raise ConfigError("the suite has nothing that can be timed")
+        machine, rule = _machine(), _rule(read, 0.0)
+        number = experiments or -(-_NUM_EXPERIMENTS // len(pairs))
+        clock = _Clock()
+        with _timer(read) as timer, _progress() as on_progress:
+            found = measure_alike(
+                pairs, timer, rule, num_experiments=number, rng=_rng(seed), on_progress=on_progress
+            )
+        made = _gate_run(RunKind.CALIBRATION, read, rule, machine, items, found, clock, seed)
+        floor_ratio = noise_floor_ratio(made)
+        path = output or _calibration_path(machine)
+        write_run(made, path)
+    for name, problem in found.problems.items():
+        typer.echo(f"{name}: {problem}", err=True)
+    typer.echo(
+        f"the noise floor of {machine.cpu_model} is {100 * floor_ratio:.1f} %: 19 of 20 experiments with the "
+        f"same code on both sides differed by less ({number * len(found.times)} experiments)"
+    )
+    smallest = min(item.min_effect_ratio for item in items)
+    if floor_ratio > smallest:
+        typer.echo(f"changes below it, of {100 * smallest:g} % too, cannot be told from noise here", err=True)
+    typer.echo(f"wrote {path}")
+
+
+@app.command()
+def accept(
+    results: Annotated[Path, typer.Argument(help="What --json of a run wrote.")],
+    name: Annotated[str, typer.Argument(help="The kernel or model that regressed.")],
+    reason: Annotated[str, typer.Option(help="Why its slowdown is accepted.", show_default=False)],
+    until: Annotated[
+        datetime,
+        typer.Option(formats=["%Y-%m-%d"], help="The last day on which it is.", show_default=False),
+    ],
+    file: Annotated[
+        Path | None, typer.Option(help="Where it is written; else the suite's, or gate-accepted.toml.")
+    ] = None,
+    suite: SuiteOption = None,
+) -> None:
+    """Accept a regression up to what was measured, with a reason, until a day."""
+    from tunewright.gate.accepted import accept as write_accepted
+    from tunewright.gate.results import RunKind, read_run, results_of
+
+    with _gate_exits():
+        found = {one.item.name: one for one in results_of(read_run(results, kind=RunKind.GATE))}
+        if name not in found:
+            raise ConfigError(f"{results} has no {name!r}; it has {', '.join(map(repr, found))}")
+        path = _accepted_path(file, suite)
+        made = write_accepted(found[name], path, reason=reason, until=until.date(), today=_today())
+    limit = 100 * (made.max_ratio - 1)
+    typer.echo(f"{name} may be up to {limit:.1f} % slower until {made.until}: wrote {path}")
+
+
+@app.command()
+def report(
+    results: Annotated[Path, typer.Argument(help="What --json of a run wrote.")],
+    file: Annotated[
+        Path | None, typer.Option("--accepted", help="What was accepted; else the suite's file.")
+    ] = None,
+    suite: SuiteOption = None,
+    junit: JunitOption = None,
+    markdown: MarkdownOption = None,
+) -> None:
+    """Judge the pairs of an earlier run again and show them, with the exit status of that run.
+
+    What has been accepted, or has expired since, counts.
+    """
+    from tunewright.gate.accepted import read_accepted
+    from tunewright.gate.report import make_report
+    from tunewright.gate.results import RunKind, read_run
+
+    with _gate_exits():
+        found = read_run(results, kind=RunKind.GATE)
+        made = make_report(found, read_accepted(_accepted_path(file, suite)), today=_today())
+        _publish(made, None, junit, markdown)
+    raise typer.Exit(made.outcome)
+
+
+@contextmanager
+def _gate_exits() -> Iterator[None]:
+    """Other schemas have an exit status of their own here."""
+    from tunewright.gate.report import Outcome
+    from tunewright.gate.results import ResultsVersionError
+
+    try:
+        yield
+    except (ResultsVersionError, SchemaVersionError) as exc:
+        typer.echo(f"tunewright: {exc}", err=True)
+        raise typer.Exit(Outcome.SCHEMA) from exc
+
+
+def _measured(suite: "Suite", items: "Sequence[GateItem]", seed: int) -> "Report":
+    from tunewright.gate.accepted import read_accepted
+    from tunewright.gate.measure import measure_pairs
+    from tunewright.gate.report import make_report
+    from tunewright.gate.results import RunKind
+
+    machine = _machine()
+    rule = _rule(suite, _noise_floor(suite, machine))
+    clock = _Clock()
+    pairs = [item.pair for item in items if item.pair is not None]
+    rules = {item.name: replace(rule, min_effect_ratio=item.min_effect_ratio) for item in items}
+    with _timer(suite) as timer, _progress() as on_progress:
+        found = measure_pairs(pairs, timer, rules, rng=_rng(seed), on_progress=on_progress)
+    made = _gate_run(RunKind.GATE, suite, rule, machine, items, found, clock, seed)
+    return make_report(made, read_accepted(suite.accepted), today=_today())
+
+
+@dataclass(frozen=True, slots=True)
+class _Clock:
+    """When a run began."""
+
+    began: datetime = field(default_factory=lambda: datetime.now(UTC))
+    _started_secs: float = field(default_factory=time.monotonic)
+
+    @property
+    def wall_secs(self) -> float:
+        return time.monotonic() - self._started_secs
+
+
+def _gate_run(
+    kind: "RunKind",
+    suite: "Suite",
+    rule: "GateRule",
+    machine: "MachineInfo",
+    items: "Sequence[GateItem]",
+    found: "Measured",
+    clock: _Clock,
+    seed: int,
+) -> "GateRun":
+    import tunewright
+    from tunewright.gate.results import GateRun
+
+    return GateRun(
+        kind=kind,
+        created_at=clock.began,
+        wall_secs=clock.wall_secs,
+        machine=machine,
+        tunewright_version=tunewright.__version__,
+        seed=seed,
+        rule=rule,
+        min_cost_ratio=suite.min_cost_ratio,
+        inconclusive_fails=suite.inconclusive_fails,
+        items=tuple(_item_run(item, found) for item in items),
+    )
+
+
+def _item_run(item: "GateItem", found: "Measured") -> "ItemRun":
+    from tunewright.gate.results import ItemRun
+    from tunewright.gate.statistics import Verdict
+
+    problem = found.problems.get(item.name)
+    return ItemRun(
+        name=item.name,
+        base=item.base,
+        head=item.head,
+        weight=item.weight,
+        min_effect_ratio=item.min_effect_ratio,
+        times=found.times.get(item.name),
+        verdict=Verdict.ERROR if problem is not None else item.verdict,
+        reason=_one_line(problem or item.reason),
+    )
+
+
+def _one_line(text: str) -> str:
+    return printable(" ".join(text.split()))[:1000]
+
+
+def _machine() -> "MachineInfo":
+    from tunewright.core.tvm_adapter.target import machine_info
+
+    return machine_info()
+
+
+def _rule(suite: "Suite", noise_floor_ratio: float) -> "GateRule":
+    from tunewright.gate.statistics import GateRule
+
+    return GateRule(noise_floor_ratio=noise_floor_ratio, alpha=suite.alpha, looks=suite.looks)
+
+
+def _noise_floor(suite: "Suite", machine: "MachineInfo") -> float:
+    """Of the file that the suite names, else of this machine's own, else 0."""
+    from tunewright.gate.results import RunKind, noise_floor_ratio, read_run
+
+    path = suite.calibration or _calibration_path(machine)
+    if suite.calibration is None and not path.exists():
+        typer.echo("this machine is not calibrated (tunewright gate calibrate): no noise floor", err=True)
+        return 0.0
+    return noise_floor_ratio(read_run(path, kind=RunKind.CALIBRATION, machine=machine))
+
+
+def _calibration_path(machine: "MachineInfo") -> Path:
+    import platformdirs
+
+    return platformdirs.user_data_path("tunewright") / f"gate-noise-{machine.fingerprint}.json"
+
+
+def _accepted_path(file: Path | None, suite: Path | None) -> Path:
+    from tunewright.gate.suite import ACCEPTED_FILE, PYPROJECT, has_suite, read_suite
+
+    if file is not None:
+        return file
+    if suite is not None:
+        return read_suite(suite).accepted
+    # A comparison needs no suite.
+    return read_suite(None).accepted if has_suite(Path(PYPROJECT)) else Path(ACCEPTED_FILE)
+
+
+def _timer(suite: "Suite") -> "AbstractContextManager[PairTimer]":
+    from tunewright.gate import measure
+
+    return measure.LocalTimer(sample_secs=suite.sample_secs)
+
+
+def _rng(seed: int) -> "np.random.Generator":
+    import numpy as np
+
+    return np.random.default_rng(seed)
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """One line on stderr that changes; nothing where nobody looks."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    yield lambda text: typer.echo(f"\r\x1b[K{printable(text)[:100]}", nl=False, err=True)
+    typer.echo("\r\x1b[K", nl=False, err=True)
+
+
+def _publish(report: "Report", json: Path | None, junit: Path | None, markdown: Path | None) -> None:
+    """The table and the summary on stdout, the files that were asked for, and the summary of a GitHub job."""
+    from tunewright.gate.report import summary, to_junit, to_markdown
+    from tunewright.gate.results import write_run
+
+    print_rows(report.rows, _columns(), Format.TABLE, empty="the suite is empty")
+    for line in summary(report):
+        typer.echo(line)
+    if json is not None:
+        write_run(report.run, json)
+    if junit is not None:
+        _write(junit, to_junit(report))
+    if markdown is not None:
+        _write(markdown, to_markdown(report))
+    if job_summary := os.environ.get(_SUMMARY_VARIABLE):
+        _write(Path(job_summary), to_markdown(report), mode="a")
+
+
+def _write(path: Path, text: str, *, mode: str = "w") -> None:
+    try:
+        with path.open(mode, encoding="utf-8") as file:
+            file.write(text)
+    except OSError as exc:
+        raise ConfigError(f"{path} cannot be written ({exc.strerror}); give another file") from exc
+
+
+def _columns() -> "list[Column[Row]]":
+    from tunewright.gate.report import change_text
+
+    return [
+        Column("name", lambda row: row.name, title="kernel", shrinks=True),
+        Column("verdict", lambda row: str(row.verdict), title="verdict"),
+        Column("change", lambda row: change_text(row.result), title="change", is_number=True),
+        Column(
+            "num_pairs",
+            lambda row: row.result.judgement.num_pairs if row.result.judgement else None,
+            title="pairs",
+            is_number=True,
+        ),
+        Column("note", lambda row: row.note, title="note", shrinks=True),
+    ]
