@@ -105,7 +105,7 @@ def test_junit_is_well_formed_and_counts_what_it_holds() -> None:
     assert cases["b"].find("failure") is not None and cases["gone"].find("skipped") is not None
     assert cases["broken <&> ?"].find("error").get("message") == "head: crashed | `x`"  # type: ignore[union-attr]
     for case in suite:
-        assert case.get("classname") == "tunewright.gate" and float(case.get("time", "x")) >= 0
+        assert case.get("classname") == "tunewright.gate"
         assert len(case) <= 1  # the schema has one of failure, error and skipped at most
 
 
