@@ -549,6 +549,7 @@ class TuningLog(Closeable):
             with TuningLog.open(file_url(partial_path)) as copy:
                 copy.merge_from(self)
             partial_path.replace(path)
+            path.with_name(f"{partial_path.name}-journal").unlink(missing_ok=True)  # empty
             return
         upkeep.copy_file(self._place.path, path)
 

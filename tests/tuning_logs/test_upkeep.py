@@ -80,6 +80,7 @@ def test_a_copy_is_a_log_of_its_own(log: TuningLog, tmp_path: Path) -> None:
     copy = tmp_path / "copy 1.db"
     log.back_up(copy)
     log.append([(make_record(TASK, 7), None)])
+    assert not list(tmp_path.glob("*.part*"))
     with closing(sqlite3.connect(copy)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     with TuningLog.open(f"sqlite:///{copy}") as copied:
