@@ -46,6 +46,7 @@ from tunewright.tuning_logs import (
     queries,
     ranking,
     shared_rows,
+    trial_facts,
     upkeep,
     verifications,
 )
@@ -78,6 +79,7 @@ from tunewright.tuning_logs.tables import (
     TrialRow,
     WorkloadRow,
 )
+from tunewright.tuning_logs.trial_facts import TrialFacts
 
 _T = TypeVar("_T")
 
@@ -278,6 +280,20 @@ class TuningLog(Closeable):
             is_wanted = queries.of_session(session_id)
             return queries.trials(session, self._shared, is_wanted, with_features=with_features)
 
+    def trial_facts(
+        self, *, task_key: TaskKey | None = None, session_id: str | None = None
+    ) -> Iterator[TrialFacts]:
+        """Trials without schedules and features, oldest first: of a task, of a session, of both, or all.
+
+        Read in pages, each in a transaction of its own: whoever takes his time keeps no writer waiting.
+        """
+        with self._reading() as session:
+            ids = trial_facts.ids(session, *queries.of_task_and_session(task_key, session_id))
+        for some in shared_rows.chunks(ids, trial_facts.PAGE_SIZE):
+            with self._reading() as session:
+                page = trial_facts.read(session, self._shared, some)
+            yield from page
+
     def count_trials(self, session_id: str) -> dict[TaskKey, int]:
         """Number of trials of each task that the session has measured."""
         query = (
@@ -397,13 +413,8 @@ class TuningLog(Closeable):
         self, *, task_key: TaskKey | None = None, session_id: str | None = None
     ) -> dict[FailureKind, int]:
         """How often each kind of failure occurred, most frequent first."""
-        conditions: list[ColumnElement[bool]] = []
-        if task_key is not None:
-            conditions.append(queries.of_task(task_key))
-        if session_id is not None:
-            conditions.append(queries.of_session(session_id))
         with self._reading() as session:
-            return queries.failure_counts(session, *conditions)
+            return queries.failure_counts(session, *queries.of_task_and_session(task_key, session_id))
 
     def quarantine_counts(self, task_key: TaskKey) -> dict[str, int]:
         """How many trials of a task are in quarantine, by reason, most frequent first."""

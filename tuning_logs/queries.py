@@ -138,6 +138,12 @@ def of_task(task_key: TaskKey) -> ColumnElement[bool]:
     return TrialRow.task_id == select(TaskRow.id).where(TaskRow.task_key == task_key).scalar_subquery()
 
 
+def of_task_and_session(task_key: TaskKey | None, session_id: str | None) -> list[ColumnElement[bool]]:
+    """The conditions for trials of a task, of a session, of a task in a session; none where both are None."""
+    conditions = [] if task_key is None else [of_task(task_key)]
+    return conditions if session_id is None else [*conditions, of_session(session_id)]
+
+
 def for_mcpu(mcpu: str) -> ColumnElement[bool]:
     """Tasks whose target has that `mcpu`."""
     return TaskRow.target_id.in_(select(TargetRow.id).where(TargetRow.mcpu == mcpu))

@@ -32,7 +32,7 @@ from tunewright.core.types import (
     TuningTask,
     WorkloadKey,
 )
-from tunewright.tuning_logs import Race, TuningLog, Verification
+from tunewright.tuning_logs import Race, TuningLog, Verification, trial_facts
 from tunewright.tuning_logs.matching import Match, MatchPolicy
 
 TASK = make_task()
@@ -170,6 +170,85 @@ class RecordStoreContract:
         failure = MeasureFailure(FailureKind.BUILD, "x" * 2 * MAX_MESSAGE_CHARS, wall_secs=0.1)
         [trial] = started.append([(make_record(TASK, 1, failure), None)])
         assert trial.record.result == failure
+
+    @settings(
+        derandomize=True,
+        deadline=None,
+        max_examples=30,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],
+    )
+    @given(record=records)
+    def test_the_facts_of_a_trial_are_those_of_its_record(
+        self, started: TuningLog, record: TuningRecord
+    ) -> None:
+        unique_trace = f"{record.candidate.trace_json} {next(self.numbers)}"
+        candidate = dataclasses.replace(record.candidate, trace_json=unique_trace)
+        [stored] = started.append([(dataclasses.replace(record, candidate=candidate), None)])
+        *_, facts = started.trial_facts(task_key=TASK.key)
+
+        result = record.result
+        is_success = isinstance(result, MeasureSuccess)
+        assert (facts.record_id, facts.candidate_key) == (stored.record_id, candidate.key)
+        assert (facts.origin, facts.parent_key) == (candidate.origin, candidate.parent_key)
+        for name in ("session_id", "task_key", "trial_index", "predicted_score", "machine", "finished_at"):
+            assert getattr(facts, name) == getattr(record, name)
+        for name in ("strategy", "seed", "model_id", "code_version", "evaluator"):
+            assert getattr(facts.setup, name) == getattr(record, name)
+        for name in ("run_secs", "build_secs", "wall_secs", "yardstick_secs"):
+            assert getattr(facts, name) == getattr(result, name)
+        for name in ("is_verified", "is_duplicate", "is_noisy"):
+            assert getattr(facts, name) is (is_success and getattr(result, name))
+        assert facts.status == ("ok" if is_success else result.kind)
+        assert facts.message == (None if is_success else result.message)
+        assert facts.steal_ratio == (result.steal_ratio if is_success else None)
+        assert facts.ranked_secs == facts.median_secs == record.best_secs
+        assert facts.usable_secs == (record.best_secs if facts.is_verified else None)
+        assert facts.device_secs == result.wall_secs - result.build_secs
+
+    def test_facts_of_a_task_of_a_session_of_both_and_of_all(
+        self, started: TuningLog, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(trial_facts, "PAGE_SIZE", 2)
+        other = make_task(128)
+        started.add_tasks([other])
+        started.start_session(make_session(TASK, other, session_id="session-2"))
+        owners = [(TASK, "session-1"), (TASK, "session-2"), (other, "session-2"), (TASK, "session-1")] * 2
+        trials = [
+            started.append([(make_record(task, n, session_id=session_id), None)])[0].record_id
+            for n, (task, session_id) in enumerate(owners)
+        ]
+
+        def ids(**which: str) -> list[int]:
+            return [facts.record_id for facts in started.trial_facts(**which)]
+
+        def expected(*wanted: tuple[TuningTask, str]) -> list[int]:
+            return [record_id for record_id, owner in zip(trials, owners, strict=True) if owner in wanted]
+
+        assert ids() == trials
+        assert ids(task_key=TASK.key) == expected((TASK, "session-1"), (TASK, "session-2"))
+        assert ids(session_id="session-2") == expected((TASK, "session-2"), (other, "session-2"))
+        assert ids(session_id="session-2", task_key=TASK.key) == expected((TASK, "session-2"))
+        assert ids(session_id="session-3") == ids(task_key="no such task") == []
+
+    def test_facts_know_races_and_quarantine(self, started: TuningLog) -> None:
+        slow, wrong = started.append([(make_record(TASK, n, success(0.002)), None) for n in range(2)])
+        started.add_race(slow.record_id, (0.004, 0.003, 0.005), START)
+        started.mark_unusable(wrong.record_id, "wrong_result")
+        raced, quarantined = started.trial_facts(session_id="session-1")
+        assert (raced.ranked_secs, raced.usable_secs, raced.median_secs) == (0.004, 0.004, 0.002)
+        assert (quarantined.ranked_secs, quarantined.usable_secs) == (0.002, None)
+        assert quarantined.is_in_quarantine and not raced.is_in_quarantine
+
+    def test_who_reads_facts_slowly_keeps_no_writer_waiting(
+        self, started: TuningLog, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(trial_facts, "PAGE_SIZE", 2)
+        first = started.append([(make_record(TASK, n), None) for n in range(4)])
+        facts = started.trial_facts(task_key=TASK.key)
+        read = [next(facts).record_id]
+        started.append([(make_record(TASK, n), None) for n in range(4, 6)])
+        read += [trial.record_id for trial in facts]
+        assert read == [trial.record_id for trial in first]
 
     def test_append_stores_a_candidate_once(self, started: TuningLog) -> None:
         first = started.append([(make_record(TASK, n), make_features(n)) for n in range(3)])

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from tunewright.core.errors import ConfigError
-from tunewright.core.types import FailureKind, RecordedTrial
+from tunewright.core.types import FailureKind
 from tunewright.explore import trial_facts
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from tunewright.tuning_logs import RankedTrial, SessionSummary, TaskSummary
+    from tunewright.tuning_logs.trial_facts import TrialFacts
 
 Row = TypeVar("Row")
 
@@ -50,7 +51,7 @@ class TaskTrial:
     """A trial with the name of its task's workload."""
 
     workload: str
-    trial: RecordedTrial
+    trial: "TrialFacts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,34 +148,34 @@ FAILURE_COLUMNS: list[Column[FailureRow]] = [
 
 TRIAL_COLUMNS: list[Column[TaskTrial]] = [
     Column("record_id", _COUNT, lambda r: r.trial.record_id),
-    Column("session_id", _LABEL, lambda r: r.trial.record.session_id),
-    Column("task_key", _LABEL, lambda r: r.trial.record.task_key),
+    Column("session_id", _LABEL, lambda r: r.trial.session_id),
+    Column("task_key", _LABEL, lambda r: r.trial.task_key),
     Column("workload", _LABEL, lambda r: r.workload),
-    Column("trial_index", _COUNT, lambda r: r.trial.record.trial_index),
-    Column("status", _LABEL, lambda r: trial_facts.status(r.trial)),
-    Column("is_verified", _FACT, lambda r: trial_facts.is_verified(r.trial)),
-    Column("median_secs", _NUMBER, lambda r: r.trial.record.best_secs),
-    Column("min_secs", _NUMBER, lambda r: trial_facts.min_secs(r.trial)),
-    Column("num_samples", _COUNT, lambda r: len(r.trial.record.result.run_secs)),
-    Column("run_secs", "object", lambda r: r.trial.record.result.run_secs),
-    Column("build_secs", _NUMBER, lambda r: r.trial.record.result.build_secs),
-    Column("wall_secs", _NUMBER, lambda r: r.trial.record.result.wall_secs),
-    Column("device_secs", _NUMBER, lambda r: trial_facts.device_secs(r.trial)),
-    Column("origin", _LABEL, lambda r: r.trial.record.candidate.origin.value),
-    Column("strategy", _LABEL, lambda r: r.trial.record.strategy),
-    Column("seed", _COUNT, lambda r: r.trial.record.seed),
-    Column("predicted_score", _NUMBER, lambda r: r.trial.record.predicted_score),
-    Column("model_id", _LABEL, lambda r: r.trial.record.model_id),
-    Column("is_noisy", _FACT, lambda r: trial_facts.is_noisy(r.trial)),
-    Column("is_duplicate", _FACT, lambda r: trial_facts.is_duplicate(r.trial)),
-    Column("steal_ratio", _NUMBER, lambda r: trial_facts.steal_ratio(r.trial)),
-    Column("yardstick_secs", _NUMBER, lambda r: r.trial.record.result.yardstick_secs),
-    Column("message", _TEXT, lambda r: trial_facts.message(r.trial)),
-    Column("candidate_key", _TEXT, lambda r: r.trial.record.candidate.key),
-    Column("parent_key", _TEXT, lambda r: r.trial.record.candidate.parent_key),
-    Column("machine_fingerprint", _LABEL, lambda r: r.trial.record.machine.fingerprint),
-    Column("tvm_version", _LABEL, lambda r: r.trial.record.machine.tvm_version),
-    Column("llvm_version", _LABEL, lambda r: r.trial.record.machine.llvm_version),
-    Column("code_version", _LABEL, lambda r: r.trial.record.code_version),
-    Column("finished_at", _MOMENT, lambda r: r.trial.record.finished_at),
+    Column("trial_index", _COUNT, lambda r: r.trial.trial_index),
+    Column("status", _LABEL, lambda r: r.trial.status),
+    Column("is_verified", _FACT, lambda r: r.trial.is_verified),
+    Column("median_secs", _NUMBER, lambda r: r.trial.median_secs),
+    Column("min_secs", _NUMBER, lambda r: r.trial.min_secs),
+    Column("num_samples", _COUNT, lambda r: len(r.trial.run_secs)),
+    Column("run_secs", "object", lambda r: r.trial.run_secs),
+    Column("build_secs", _NUMBER, lambda r: r.trial.build_secs),
+    Column("wall_secs", _NUMBER, lambda r: r.trial.wall_secs),
+    Column("device_secs", _NUMBER, lambda r: r.trial.device_secs),
+    Column("origin", _LABEL, lambda r: r.trial.origin.value),
+    Column("strategy", _LABEL, lambda r: r.trial.setup.strategy),
+    Column("seed", _COUNT, lambda r: r.trial.setup.seed),
+    Column("predicted_score", _NUMBER, lambda r: r.trial.predicted_score),
+    Column("model_id", _LABEL, lambda r: r.trial.setup.model_id),
+    Column("is_noisy", _FACT, lambda r: r.trial.is_noisy),
+    Column("is_duplicate", _FACT, lambda r: r.trial.is_duplicate),
+    Column("steal_ratio", _NUMBER, lambda r: r.trial.steal_ratio),
+    Column("yardstick_secs", _NUMBER, lambda r: r.trial.yardstick_secs),
+    Column("message", _TEXT, lambda r: r.trial.message),
+    Column("candidate_key", _TEXT, lambda r: r.trial.candidate_key),
+    Column("parent_key", _TEXT, lambda r: r.trial.parent_key),
+    Column("machine_fingerprint", _LABEL, lambda r: r.trial.machine.fingerprint),
+    Column("tvm_version", _LABEL, lambda r: r.trial.machine.tvm_version),
+    Column("llvm_version", _LABEL, lambda r: r.trial.machine.llvm_version),
+    Column("code_version", _LABEL, lambda r: r.trial.setup.code_version),
+    Column("finished_at", _MOMENT, lambda r: r.trial.finished_at),
 ]

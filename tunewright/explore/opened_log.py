@@ -94,8 +94,7 @@ class OpenLog(Closeable):
         `median_secs`, `min_secs` and `steal_ratio` are NaN for a failure; of a pruned trial `run_secs` holds
         the one sample after which it was stopped.
         """
-        frame = make_frame(self._trial_rows(task, session), TRIAL_COLUMNS)
-        return frame.sort_values("record_id", ignore_index=True)
+        return make_frame(self._trial_rows(task, session), TRIAL_COLUMNS)
 
     def sessions(self) -> "pd.DataFrame":
         """One row per tuning session, oldest first."""
@@ -146,18 +145,13 @@ class OpenLog(Closeable):
         return find_task(self._log, task.key if isinstance(task, TuningTask) else task)
 
     def _trial_rows(self, task: str | TuningTask | None, session: str | None) -> Iterator[TaskTrial]:
-        log = self._log
-        session_id = None if session is None else find_session(log, session).session_id
-        if task is None and session_id is not None:
-            names = {summary.task_key: summary.name for summary in log.tasks()}
-            for trial in log.session_trials(session_id):
-                yield TaskTrial(names[trial.record.task_key], trial)
-            return
-        # Task by task: a trial holds its schedule as text, so that all of a large log need not fit in memory.
-        for summary in log.tasks() if task is None else [self._task(task)]:
-            for trial in log.trials(summary.task_key):
-                if session_id in (None, trial.record.session_id):
-                    yield TaskTrial(summary.name, trial)
+        task_key = None if task is None else self._task(task).task_key
+        session_id = None if session is None else find_session(self._log, session).session_id
+        names: dict[TaskKey, str] = {}
+        for trial in self._log.trial_facts(task_key=task_key, session_id=session_id):
+            if trial.task_key not in names:  # a session may be adding some right now
+                names = {summary.task_key: summary.name for summary in self._log.tasks()}
+            yield TaskTrial(names[trial.task_key], trial)
 
     def _num_trials(self, task_key: TaskKey | None, session_id: str | None) -> int:
         if session_id is not None:

@@ -1,4 +1,4 @@
-"""Single facts of a stored trial, whether it succeeded or failed: what tables and frames have columns of."""
+"""Single facts of a record, whether it succeeded or failed: what the command line's tables show."""
 
 from collections.abc import Iterable
 
@@ -29,18 +29,6 @@ def status(trial: RecordedTrial) -> str:
 def message(trial: RecordedTrial) -> str | None:
     failed = failure(trial)
     return None if failed is None else failed.message
-
-
-def min_secs(trial: RecordedTrial) -> float | None:
-    """The shortest sample of a success."""
-    timed = success(trial)
-    return None if timed is None else min(timed.run_secs)
-
-
-def device_secs(trial: RecordedTrial) -> float:
-    """What running took beside building: 0 where the candidate was not run."""
-    result = trial.record.result
-    return result.wall_secs - result.build_secs
 
 
 def steal_ratio(trial: RecordedTrial) -> float | None:
