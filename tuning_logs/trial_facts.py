@@ -109,8 +109,8 @@ def read(session: Session, shared: SharedRows, ids: Sequence[int]) -> list[Trial
 
 
 _TRIALS: Any = TrialRow.__table__.c
-# In the order of the fields of `TrialFacts`. One picture may need a hundred thousand rows: by name, through the
-# object-relational mapper and with joins, they take twice as long.
+# In the order of the fields of `TrialFacts`. One picture may need a hundred thousand rows: by name, through
+# the object-relational mapper and with joins, they take twice as long.
 _COLUMNS: tuple[Any, ...] = (
     *(_TRIALS.id, _TRIALS.session_id, _TRIALS.task_id, _TRIALS.trial_index, _TRIALS.candidate_key),
     *(_TRIALS.parent_key, _TRIALS.origin, _TRIALS.failure_kind, _TRIALS.failure_message),
