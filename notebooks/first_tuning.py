@@ -26,7 +26,6 @@ import onnx
 from onnx import TensorProto, helper
 
 from tunewright.core.tvm_adapter.target import host_target
-from tunewright.core.types import TuningRecord
 from tunewright.core.units import format_ms
 from tunewright.plots import best_so_far, tuning_curve
 from tunewright.scheduler.importer import import_model
@@ -34,6 +33,7 @@ from tunewright.scheduler.partition import partition
 from tunewright.scheduler.session import Budget
 from tunewright.scheduler.tuning import TuneOptions, tune_tasks
 from tunewright.tuning_logs import TuningLog
+from tunewright.tuning_logs.trial_facts import TrialFacts
 from tunewright.workers import LocalMeasurer, WorkerConfig, design_spaces
 
 SIZE = 256
@@ -74,8 +74,8 @@ for task in tasks:
 
 
 # %%
-def tune(strategy: str, seed: int) -> list[TuningRecord]:
-    """The records of one session, in the order in which they were measured."""
+def tune(strategy: str, seed: int) -> list[TrialFacts]:
+    """The trials of one session, in the order in which they were measured."""
     options = TuneOptions(Budget(num_trials=NUM_TRIALS), strategy=strategy, seed=seed, batch_size=8)
     with TuningLog.open("sqlite://") as log, LocalMeasurer(WorkerConfig.for_threads(1)) as measurer:
         finished = tune_tasks(
@@ -86,10 +86,10 @@ def tune(strategy: str, seed: int) -> list[TuningRecord]:
             measurer=measurer,
             make_space=design_spaces(measurer.pool),
         )
-        return [trial.record for trial in log.session_trials(finished.session_id)]
+        return list(log.trial_facts(session_id=finished.session_id))
 
 
-records = {strategy: [tune(strategy, seed) for seed in SEEDS] for strategy in ("evolutionary", "random")}
+trials = {strategy: [tune(strategy, seed) for seed in SEEDS] for strategy in ("evolutionary", "random")}
 
 # %% [markdown]
 # ## Best so far
@@ -99,11 +99,11 @@ records = {strategy: [tune(strategy, seed) for seed in SEEDS] for strategy in ("
 
 # %%
 weights = {task.key: task.weight for task in tasks}
-curves = {strategy: [best_so_far(run, weights) for run in runs] for strategy, runs in records.items()}
+curves = {strategy: [best_so_far(run, weights) for run in runs] for strategy, runs in trials.items()}
 for strategy, runs in curves.items():
     print(f"{strategy}: " + ", ".join(format_ms(run.latency_secs[-1]) for run in runs))
 
 # %%
 ax = tuning_curve(curves, x="trials")
 # %%
-ax = tuning_curve(curves, x="seconds")
+ax = tuning_curve(curves, x="wall_seconds")

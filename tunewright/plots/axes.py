@@ -1,18 +1,25 @@
-"""What all plots share: where to draw, and lines that differ without colour."""
+"""What all plots share: where to draw, lines and areas that differ without colour, text from the log."""
 
+import io
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from matplotlib import pyplot
-from matplotlib.axes import Axes
+from matplotlib import rc_context
+from matplotlib.axes import Axes as Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.transforms import ScaledTranslation
 
 from tunewright.core.errors import ConfigError
 
 _DOTS_PER_INCH = 144
+_MAX_LINE_CHARS = 52
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +43,40 @@ LOOKS = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class AreaLook:
+    """Color and hatching of one label; the colors differ in lightness too."""
+
+    color: str
+    hatch: str
+
+
+AREAS = (
+    AreaLook("#0072B2", ""),
+    AreaLook("#9AD0F5", ""),
+    AreaLook("#FFFFFF", "...."),
+    AreaLook("#D9D9D9", "////"),
+    AreaLook("#F0C05A", "xxxx"),
+    AreaLook("#D55E00", "\\\\\\\\"),
+    AreaLook("#FFFFFF", "++++"),
+    AreaLook("#8C8C8C", "oooo"),
+    AreaLook("#F5B7A5", "----"),
+    AreaLook("#333333", ""),
+    AreaLook("#CC79A7", "||||"),
+    AreaLook("#FFFFFF", "****"),
+    AreaLook("#B3B300", "//"),
+    AreaLook("#FFFFFF", "\\\\"),
+)
+EDGE = "0.25"
+
+
 def axes_or_new(ax: Axes | None, *, height_inches: float = 4.2) -> Axes:
     """The given axes, or those of a new figure of pyplot, which notebooks show at the end of a cell."""
     if ax is not None:
         return ax
+    # Whoever draws off screen, as the command line does, need not wait for pyplot.
+    from matplotlib import pyplot
+
     _, ax = pyplot.subplots(figsize=(7, height_inches), layout="constrained")
     return ax
 
@@ -57,12 +94,71 @@ def save(ax: Axes, path: Path) -> None:
     Raises:
         ConfigError: the file cannot be written.
     """
-    figure = ax.get_figure(root=True)
-    assert figure is not None, "the axes were taken out of their figure"
     try:
-        figure.savefig(path, dpi=_DOTS_PER_INCH)
+        with _quiet_about_glyphs():
+            _figure_of(ax).savefig(path, dpi=_DOTS_PER_INCH)
     except OSError as error:
         raise ConfigError(f"cannot draw to '{path}': {error.strerror or error}") from None
+
+
+def inline_svg(ax: Axes) -> str:
+    """The figure of these axes as an <svg> element, to stand in a page; the same figure gives the same text.
+
+    Text stays text: it can be searched, and is as large as the page's reader wants it.
+    """
+    stream = io.StringIO()
+    with _quiet_about_glyphs(), rc_context({"svg.fonttype": "none", "svg.hashsalt": "tunewright"}):
+        _figure_of(ax).savefig(
+            stream, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        )
+    svg = stream.getvalue()
+    return svg[svg.index("<svg") :].strip()
+
+
+def plain(text: str) -> str:
+    """Text of the log as a label that is shown as it is: no formulas, no control characters, never hidden."""
+    shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    # A label that begins with an underscore is left out of legends.
+    return re.sub(r"^_", " _", shown.replace("$", r"\$"))
+
+
+def two_lines(name: str) -> str:
+    """A task's name: its operators, and its shapes, if it has any, in a second line."""
+    lines = name.split(" ", 1) if " -> " in name else [name]
+    return "\n".join(shorten(line, _MAX_LINE_CHARS) for line in lines)
+
+
+def shorten(text: str, max_chars: int) -> str:
+    """The text, or its beginning where it is longer."""
+    return text if len(text) <= max_chars else f"{text[: max_chars - 1]}…"
+
+
+def _figure_of(ax: Axes) -> Figure:
+    figure = ax.get_figure(root=True)
+    assert figure is not None, "the axes were taken out of their figure"
+    return figure
+
+
+@contextmanager
+def _quiet_about_glyphs() -> Iterator[None]:
+    """A name in letters that the font lacks is drawn as boxes; nobody needs a warning for each of them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        yield
+
+
+def legend_below(ax: Axes, *, num_columns: int = 1) -> None:
+    """A legend under the label of the x axis, where no data can be."""
+    below = ax.transAxes + ScaledTranslation(0, -0.5, _figure_of(ax).dpi_scale_trans)
+    ax.legend(
+        frameon=False,
+        fontsize="small",
+        ncols=num_columns,
+        loc="upper left",
+        bbox_to_anchor=(0, 0),
+        bbox_transform=below,
+        borderaxespad=0,
+    )
 
 
 def plain_log_ticks(axis: Axis) -> None:

@@ -8,15 +8,22 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from tunewright.plots.axes import LOOKS, axes_or_new, plain_log_ticks, tidy
+from tunewright.plots.axes import LOOKS, axes_or_new, plain, plain_log_ticks, tidy
 from tunewright.plots.data import BestSoFar
 
-XAxis = Literal["trials", "seconds"]
+XAxis = Literal["trials", "seconds", "device_seconds", "wall_seconds"]
 
-_X_LABELS = {"trials": "measured candidates (trials)", "seconds": "build and measuring time (s)"}
+_X_LABELS = {
+    "trials": "measured candidates (trials)",
+    "seconds": "build and measuring time (s)",
+    "device_seconds": "time on the device (s)",
+    "wall_seconds": "wall time (s)",
+}
 # A curve that falls by more than this is read better on a logarithmic axis.
 _LOG_FROM_RATIO = 2.5
 _MARKERS_PER_LINE = 8
+# A line of so many points is drawn by the steps that it takes, which looks the same.
+_MAX_POINTS = 2_000
 
 
 def tuning_curve(
@@ -28,6 +35,7 @@ def tuning_curve(
     the median starts where every run has a latency, and a run that ended keeps its last one.
 
     Args:
+        x: trials, or seconds: of building and measuring one by one, on the device, or by the clock.
         style: properties of the lines, as `Axes.plot` takes them.
 
     Raises:
@@ -39,8 +47,10 @@ def tuning_curve(
     for index, (label, runs) in enumerate((label, runs) for label, runs in curves.items() if runs):
         grid = np.unique(np.concatenate([_x_values(run, x) for run in runs]))
         latency_ms = 1e3 * np.stack([_at(run, x, grid) for run in runs])
+        grid, latency_ms = _steps_only(grid, latency_ms)
         look = LOOKS[index % len(LOOKS)]
-        text = label if len(runs) == 1 else f"{label} (median and range of {len(runs)} runs)"
+        name = plain(label)
+        text = name if len(runs) == 1 else f"{name} (median and range of {len(runs)} runs)"
         median_ms = np.median(latency_ms, axis=0)
         line: dict[str, Any] = {
             "color": look.color,
@@ -59,7 +69,28 @@ def tuning_curve(
 
 
 def _x_values(run: BestSoFar, x: XAxis) -> npt.NDArray[np.float64]:
-    return run.trials.astype(np.float64) if x == "trials" else run.measuring_secs
+    match x:
+        case "trials":
+            return run.trials.astype(np.float64)
+        case "seconds":
+            return run.measuring_secs
+        case "device_seconds":
+            return run.device_secs
+        case "wall_seconds":
+            return run.wall_secs
+
+
+def _steps_only(
+    grid: npt.NDArray[np.float64], latency_ms: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Of a long grid (n,) and the runs' latencies on it, (n_runs, n), the points where any run changes."""
+    if len(grid) <= _MAX_POINTS:
+        return grid, latency_ms
+    filled = np.nan_to_num(latency_ms, nan=-1.0)
+    changes = np.concatenate([[True], (np.diff(filled, axis=1) != 0).any(axis=0)])
+    changes[:: max(1, len(grid) // _MARKERS_PER_LINE)] = True  # where the markers stand
+    changes[-1] = True
+    return grid[changes], latency_ms[:, changes]
 
 
 def _at(run: BestSoFar, x: XAxis, grid: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -1,26 +1,41 @@
-"""What the plots draw, computed from records; no drawing here."""
+"""What the plots of a session's trials draw, computed from what the log returns; no drawing here."""
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from tunewright.core.types import MeasureSuccess, Origin, TaskKey, TuningRecord
+from tunewright.core.types import FailureKind, Origin, TaskKey
+
+if TYPE_CHECKING:
+    from tunewright.tuning_logs.trial_facts import TrialFacts
+
+Floats = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
+
+# Nothing between two trials takes so long but a session that was interrupted and went on.
+_PAUSE_SECS = 300.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BestSoFar:
     """The best latency known after each trial of one run; all arrays have shape (n_trials,).
 
-    `trials` counts from 1. `measuring_secs` is the time that builds and runs of the trials took so far.
+    `trials` counts from 1. The seconds are those spent so far: `measuring_secs` by builds and runs, counted
+    one by one although builds overlap; `device_secs` by runs alone; `wall_secs` by the clock, without pauses.
     `latency_secs` never increases; it is NaN before every task has a verified time.
     """
 
-    trials: npt.NDArray[np.int64] = field(repr=False)
-    measuring_secs: npt.NDArray[np.float64] = field(repr=False)
-    latency_secs: npt.NDArray[np.float64] = field(repr=False)
+    trials: Counts = field(repr=False)
+    measuring_secs: Floats = field(repr=False)
+    device_secs: Floats = field(repr=False)
+    wall_secs: Floats = field(repr=False)
+    latency_secs: Floats = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,66 +47,181 @@ class TaskShare:
     before_secs: float
     after_secs: float
 
+    @property
+    def gain_secs(self) -> float:
+        """What tuning took off a run of the model."""
+        return self.weight * (self.before_secs - self.after_secs)
+
+
+@dataclass(frozen=True, slots=True)
+class Gains:
+    """How a run of the model went from `before_secs` to `after_secs`: the steps, which sum up to the way."""
+
+    before_secs: float
+    after_secs: float
+    steps: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrialOutcomes:
+    """What came of the trials, in bins of their order.
+
+    `edges`: (n_bins + 1,) numbers of trials, from 0; `counts`: outcome -> (n_bins,), the good ones first,
+    only those that occurred.
+    """
+
+    edges: Counts = field(repr=False)
+    counts: Mapping[str, Counts]
+
+    @property
+    def num_trials(self) -> int:
+        return int(self.edges[-1])
+
 
 def best_so_far(
-    records: Iterable[TuningRecord], weights: Mapping[TaskKey, int], *, known: Iterable[TuningRecord] = ()
+    trials: Iterable["TrialFacts"],
+    weights: Mapping[TaskKey, int],
+    *,
+    known: Iterable["TrialFacts"] = (),
+    started_at: datetime | None = None,
 ) -> BestSoFar:
     """The estimated latency, the sum of weight x best seconds over the tasks of `weights`, trial by trial.
 
-    One task with weight 1 gives that task's own curve. Only verified times count as best; records of other
-    tasks are left out.
+    One task with weight 1 gives that task's own curve. Only what may be used counts as best, at the time that
+    it ranks by; trials of other tasks are left out.
 
     Args:
-        records: of one run, in the order in which they were measured.
+        trials: of one run, in the order in which they were measured.
         known: of earlier runs; their times count from the start, their trials and seconds do not.
+        started_at: of the run; None: when the first trial was begun.
     """
     best = dict.fromkeys(weights, math.inf)
-    for record in known:
-        _improve(best, record)
-    measuring_secs, latency_secs = [], []
-    elapsed_secs = 0.0
-    for record in records:
-        if record.task_key not in best:
+    for trial in known:
+        _improve(best, trial)
+    latency_secs = _latency(best, weights)
+    rows: list[tuple[float, float, float, float]] = []
+    measuring_secs = device_secs = wall_secs = 0.0
+    last = started_at
+    for trial in trials:
+        if trial.task_key not in best:
             continue
-        elapsed_secs += record.result.wall_secs
-        _improve(best, record)
-        latency = math.fsum(weight * best[task_key] for task_key, weight in weights.items())
-        measuring_secs.append(elapsed_secs)
-        latency_secs.append(latency if math.isfinite(latency) else math.nan)
-    return BestSoFar(
-        trials=np.arange(1, len(latency_secs) + 1),
-        measuring_secs=np.array(measuring_secs, dtype=np.float64),
-        latency_secs=np.array(latency_secs, dtype=np.float64),
-    )
+        measuring_secs += trial.wall_secs
+        device_secs += trial.device_secs
+        if last is None:
+            last = trial.finished_at - timedelta(seconds=trial.wall_secs)
+        waited_secs = (trial.finished_at - last).total_seconds()
+        if 0 < waited_secs <= _PAUSE_SECS:
+            wall_secs += waited_secs
+        last = trial.finished_at
+        if _improve(best, trial):
+            latency_secs = _latency(best, weights)
+        rows.append((measuring_secs, device_secs, wall_secs, latency_secs))
+    columns = np.array(rows, dtype=np.float64).reshape(-1, 4).T
+    return BestSoFar(np.arange(1, len(rows) + 1), *columns)
 
 
 def task_shares(
-    records: Sequence[TuningRecord], weights: Mapping[TaskKey, int], names: Mapping[TaskKey, str]
+    trials: Iterable["TrialFacts"], weights: Mapping[TaskKey, int], names: Mapping[TaskKey, str]
 ) -> list[TaskShare]:
-    """Before and after of each task that has a verified time, the costliest before tuning first.
+    """Before and after of each task that has a usable time, the costliest before tuning first.
 
     Before is the default schedule's time, or that of the first success where the default was not measured.
     """
-    shares = []
-    for task_key, weight in weights.items():
-        timed = [
-            (record.candidate.origin is Origin.SEED, secs)
-            for record in records
-            if record.task_key == task_key and (secs := _verified_secs(record)) is not None
-        ]
-        if timed:
-            before_secs = next((secs for is_default, secs in timed if is_default), timed[0][1])
-            after_secs = min(secs for _, secs in timed)
-            shares.append(TaskShare(names[task_key], weight, before_secs, after_secs))
+    defaults: dict[TaskKey, float] = {}
+    firsts: dict[TaskKey, float] = {}
+    best = dict.fromkeys(weights, math.inf)
+    for trial in trials:
+        secs = trial.usable_secs
+        if secs is None or trial.task_key not in weights:
+            continue
+        _improve(best, trial)
+        firsts.setdefault(trial.task_key, secs)
+        if trial.origin is Origin.SEED:
+            defaults.setdefault(trial.task_key, secs)
+    shares = [
+        TaskShare(names[key], weight, (firsts | defaults)[key], best[key])
+        for key, weight in weights.items()
+        if key in firsts
+    ]
     return sorted(shares, key=lambda share: share.weight * share.before_secs, reverse=True)
 
 
-def _improve(best: dict[TaskKey, float], record: TuningRecord) -> None:
-    secs = _verified_secs(record)
-    if secs is not None and record.task_key in best:
-        best[record.task_key] = min(best[record.task_key], secs)
+def gains_by_task(shares: Sequence[TaskShare]) -> Gains:
+    """The steps are the tasks that became faster, the largest gain first."""
+    gained = sorted((share for share in shares if share.gain_secs > 0), key=lambda share: -share.gain_secs)
+    return Gains(
+        math.fsum(share.weight * share.before_secs for share in shares),
+        math.fsum(share.weight * share.after_secs for share in shares),
+        tuple((share.name, share.gain_secs) for share in gained),
+    )
 
 
-def _verified_secs(record: TuningRecord) -> float | None:
-    result = record.result
-    return result.median_secs if isinstance(result, MeasureSuccess) and result.is_verified else None
+def gains_by_origin(trials: Sequence["TrialFacts"], weights: Mapping[TaskKey, int]) -> Gains:
+    """The steps are where the candidates that were best for a while came from, the largest gain first."""
+    shares = task_shares(trials, weights, {key: key for key in weights})
+    best = {TaskKey(share.name): share.before_secs for share in shares}
+    gained: defaultdict[str, float] = defaultdict(float)
+    for trial in trials:
+        before_secs = best.get(trial.task_key, -math.inf)
+        if _improve(best, trial):
+            gain_secs = weights[trial.task_key] * (before_secs - best[trial.task_key])
+            gained[_ORIGIN_NAMES[trial.origin]] += gain_secs
+    whole = gains_by_task(shares)
+    steps = sorted(gained.items(), key=lambda step: -step[1])
+    return Gains(whole.before_secs, whole.after_secs, tuple(steps))
+
+
+def count_outcomes(trials: Iterable["TrialFacts"], *, max_bins: int = 40) -> TrialOutcomes:
+    """Count what came of the trials, in at most `max_bins` bins of equal width; the last may be cut short."""
+    outcomes = [_outcome(trial) for trial in trials]
+    width = max(1, math.ceil(len(outcomes) / max_bins))
+    edges = np.minimum(np.arange(0, len(outcomes) + width, width), len(outcomes))
+    occurred = set(outcomes)
+    names = np.array(outcomes, dtype=object)
+    counts = {
+        name: np.add.reduceat(names == name, edges[:-1], dtype=np.int64)
+        for name in OUTCOMES
+        if name in occurred
+    }
+    return TrialOutcomes(edges, counts)
+
+
+VERIFIED, TIMED, DUPLICATE, QUARANTINED = "verified", "timed only", "duplicate", "in quarantine"
+OUTCOMES = (
+    *(VERIFIED, TIMED, DUPLICATE, FailureKind.PRUNED.value, QUARANTINED),
+    *(kind.value for kind in FailureKind if kind is not FailureKind.PRUNED),
+)
+_ORIGIN_NAMES = {
+    Origin.SEED: "default schedules",
+    Origin.RANDOM: "random points",
+    Origin.MUTATION: "mutations",
+    Origin.CROSSOVER: "crossovers",
+    Origin.DESCENT: "single steps",
+    Origin.TRANSFER: "other tasks' schedules",
+    Origin.REPLAY: "replays",
+    Origin.IMPORT: "imported records",
+}
+
+
+def _outcome(trial: "TrialFacts") -> str:
+    if trial.failure_kind is not None:
+        return trial.failure_kind.value
+    if trial.is_in_quarantine:
+        return QUARANTINED
+    if trial.is_verified:
+        return VERIFIED
+    return DUPLICATE if trial.is_duplicate else TIMED
+
+
+def _improve(best: dict[TaskKey, float], trial: "TrialFacts") -> bool:
+    """Take over the trial's time where it is better; whether it was."""
+    secs = trial.usable_secs
+    if secs is None or not secs < best.get(trial.task_key, -math.inf):
+        return False
+    best[trial.task_key] = secs
+    return True
+
+
+def _latency(best: Mapping[TaskKey, float], weights: Mapping[TaskKey, int]) -> float:
+    latency_secs = math.fsum(weight * best[task_key] for task_key, weight in weights.items())
+    return latency_secs if math.isfinite(latency_secs) else math.nan

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from tunewright.core.units import format_ms
-from tunewright.plots.axes import axes_or_new, tidy
+from tunewright.plots.axes import axes_or_new, plain, tidy, two_lines
 from tunewright.plots.data import TaskShare
 
 _MAX_BARS = 12
@@ -67,7 +67,7 @@ def _rows(shares: Sequence[TaskShare]) -> list[tuple[str, float, float]]:
 
 def _label(share: TaskShare) -> str:
     """The operators and their calls; the shapes, if the name has any, in a second line."""
-    operators, _, shapes = share.name.partition(" ")
+    operators, _, shapes = two_lines(plain(share.name)).partition("\n")
     calls = f" ×{share.weight}" if share.weight > 1 else ""
     return f"{operators}{calls}\n{shapes}".strip()
 

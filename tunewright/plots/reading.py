@@ -1,0 +1,200 @@
+"""From an open tuning log to the data of each plot: what the command line, notebooks and the report share.
+
+Reading needs nothing but the log, and the session may still be running.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tunewright.core.errors import ConfigError
+from tunewright.core.types import TaskKey
+from tunewright.plots.data import (
+    BestSoFar,
+    Gains,
+    TaskShare,
+    TrialOutcomes,
+    best_so_far,
+    count_outcomes,
+    gains_by_origin,
+    gains_by_task,
+    task_shares,
+)
+from tunewright.plots.log_data import (
+    ModelCoverage,
+    Roofline,
+    TaskHistory,
+    TaskPair,
+    make_roofline,
+    model_coverage,
+    task_histories,
+    workload_of,
+)
+from tunewright.plots.model_data import ModelQuality, model_quality
+
+if TYPE_CHECKING:
+    from tunewright.tuning_logs import SessionSummary, TaskSummary, TuningLog
+    from tunewright.tuning_logs.trial_facts import TrialFacts
+
+
+@dataclass(frozen=True, slots=True)
+class SessionData:
+    """A session's trials, and what this machine had recorded of the same tasks before.
+
+    `weights`: calls per run of the model; `tasks`, in the same order, are over all sessions and machines.
+    """
+
+    summary: "SessionSummary"
+    weights: Mapping[TaskKey, int]
+    tasks: "tuple[TaskSummary, ...]"
+    trials: "tuple[TrialFacts, ...]" = field(repr=False)
+    known: "tuple[TrialFacts, ...]" = field(repr=False)
+
+    @property
+    def names(self) -> dict[TaskKey, str]:
+        return {task.task_key: task.name for task in self.tasks}
+
+    def best_so_far(self, task_key: TaskKey | None = None, *, is_alone: bool = False) -> BestSoFar:
+        """Of the model, or of one task; `is_alone`: as if nothing had been known before."""
+        weights = self.weights if task_key is None else {task_key: 1}
+        known = () if is_alone else self.known
+        return best_so_far(self.trials, weights, known=known, started_at=self.summary.created_at)
+
+    def shares(self) -> list[TaskShare]:
+        return task_shares([*self.known, *self.trials], self.weights, self.names)
+
+    def gains_by_task(self) -> Gains:
+        return gains_by_task(self.shares())
+
+    def gains_by_origin(self) -> Gains:
+        return gains_by_origin([*self.known, *self.trials], self.weights)
+
+    def outcomes(self) -> TrialOutcomes:
+        return count_outcomes(self.trials)
+
+    def model_quality(self) -> ModelQuality:
+        return model_quality(self.trials)
+
+
+def read_session(log: "TuningLog", summary: "SessionSummary") -> SessionData:
+    weights = log.session_weights(summary.session_id)
+    tasks = {task.task_key: task for task in log.tasks()}
+    trials = tuple(log.trial_facts(session_id=summary.session_id))
+    first_id = trials[0].record_id if trials else 0
+    return SessionData(
+        summary=summary,
+        weights=weights,
+        tasks=tuple(tasks[task_key] for task_key in weights),
+        trials=trials,
+        known=tuple(
+            trial
+            for other in log.sessions()
+            if other.session_id != summary.session_id
+            and other.machine_fingerprint == summary.machine_fingerprint
+            and not weights.keys().isdisjoint(log.session_weights(other.session_id))
+            for trial in log.trial_facts(session_id=other.session_id)
+            if trial.record_id < first_id and trial.task_key in weights
+        ),
+    )
+
+
+def group_runs(sessions: Sequence["SessionSummary"]) -> "dict[str, list[SessionSummary]]":
+    """Sessions that differ in nothing but their seed, under a label that tells the groups apart."""
+    groups: dict[tuple[str, ...], list[SessionSummary]] = {}
+    for session in sessions:
+        target = f"{session.target.mcpu}, {session.target.num_threads} threads"
+        facts = (session.strategy, session.model_name, target, session.machine_fingerprint[:8])
+        groups.setdefault(facts, []).append(session)
+    telling = [len(set(values)) > 1 for values in zip(*groups, strict=True)]
+    labels: dict[str, list[SessionSummary]] = {}
+    for (strategy, *others), members in groups.items():
+        parts = [strategy, *(part for part, tells in zip(others, telling[1:], strict=True) if tells)]
+        labels[", ".join(parts)] = members
+    return labels
+
+
+def read_pairs(log: "TuningLog", a: SessionData, b: SessionData) -> list[TaskPair]:
+    """The tasks for which both sessions have a usable time, weighted by the calls in A.
+
+    Raises:
+        ConfigError: they were timed on different machines.
+    """
+    machines = [session.summary.machine_fingerprint for session in (a, b)]
+    if machines[0] != machines[1]:
+        raise ConfigError(
+            f"sessions {a.summary.session_id} and {b.summary.session_id} were timed on different machines "
+            f"({machines[0]}, {machines[1]}): their times do not compare"
+        )
+    samples_a, samples_b = (dict(_best_samples(log, session)) for session in (a, b))
+    return [
+        TaskPair(task.name, a.weights[task.task_key], samples_a[task.task_key], samples_b[task.task_key])
+        for task in a.tasks
+        if task.task_key in samples_a and task.task_key in samples_b
+    ]
+
+
+def read_roofline(log: "TuningLog", session: SessionData) -> Roofline:
+    """Raises: ConfigError where the machine's limits have not been measured."""
+    summary = session.summary
+    peak = log.peak(summary.target, machine_fingerprint=summary.machine_fingerprint)
+    if peak is None:
+        raise ConfigError(
+            f"the log has no limits of machine {summary.machine_fingerprint} for {summary.target.mcpu} with "
+            f"{summary.target.num_threads} threads: measure them there with `tunewright machine peak`"
+        )
+    best = {task_key: trial.usable_secs or 0.0 for task_key, trial in _best_trials(session).items()}
+    tasks = sorted(
+        (task for task in session.tasks if task.task_key in best),
+        key=lambda task: -session.weights[task.task_key] * best[task.task_key],
+    )
+    return make_roofline([(workload_of(task), best[task.task_key]) for task in tasks], peak)
+
+
+def read_history(log: "TuningLog", session: SessionData) -> list[TaskHistory]:
+    """Of the session's tasks, over all sessions on its machine; the costliest task first."""
+    costs = {share.name: share.weight * share.before_secs for share in session.shares()}
+    tasks = sorted(session.tasks, key=lambda task: -costs.get(task.name, 0.0))
+    trials = (
+        trial
+        for task in tasks
+        for trial in log.trial_facts(task_key=task.task_key)
+        if trial.machine.fingerprint == session.summary.machine_fingerprint
+    )
+    return task_histories(trials, {task.task_key: task.name for task in tasks})
+
+
+def read_coverage(log: "TuningLog", sessions: Sequence["SessionSummary"]) -> list[ModelCoverage]:
+    """Of the models of the sessions, each with each target once, in the order of their last session."""
+    newest = {(session.model_name, session.target): session for session in sessions}
+    tasks = log.tasks()
+    unusable = [task.task_key for task in tasks if task.num_trials and not task.num_usable]
+    num_quarantined = {task_key: sum(log.quarantine_counts(task_key).values()) for task_key in unusable}
+    has_targets = len({target for _, target in newest}) > 1
+    return [
+        model_coverage(
+            f"{name}, {target.mcpu}/{target.num_threads}" if has_targets else name,
+            tasks,
+            log.session_weights(session.session_id),
+            num_quarantined,
+        )
+        for (name, target), session in newest.items()
+    ]
+
+
+def _best_trials(session: SessionData) -> "dict[TaskKey, TrialFacts]":
+    """The session's own and what was known before."""
+    best: dict[TaskKey, TrialFacts] = {}
+    for trial in (*session.known, *session.trials):
+        secs = trial.usable_secs
+        known = best.get(trial.task_key)
+        if secs is not None and (known is None or secs < (known.usable_secs or 0.0)):
+            best[trial.task_key] = trial
+    return best
+
+
+def _best_samples(log: "TuningLog", session: SessionData) -> Iterator[tuple[TaskKey, tuple[float, ...]]]:
+    """Of the best record of each task that the session measured itself, what it ranks by."""
+    alone = SessionData(session.summary, session.weights, session.tasks, session.trials, known=())
+    for task_key, trial in _best_trials(alone).items():
+        races = log.races(trial.record_id)
+        yield task_key, races[-1].run_secs if races else trial.run_secs
