@@ -6,7 +6,20 @@ from collections.abc import Sequence
 
 import typer
 
-from tunewright.cli import bench, compile, db, doctor, gate, machine, model, plot, run, tasks, tune
+from tunewright.cli import (
+    bench,
+    compile,
+    db,
+    doctor,
+    gate,
+    machine,
+    model,
+    plot,
+    report,
+    run,
+    tasks,
+    tune,
+)
 from tunewright.core.errors import (
     ConfigError,
     CoverageError,
@@ -32,6 +45,7 @@ app.command("tasks")(tasks.tasks)
 app.command("compile")(compile.compile_)
 app.command("run")(run.run)
 app.command("bench")(bench.bench)
+app.command("report")(report.report)
 app.command("doctor")(doctor.doctor)
 app.add_typer(db.app, name="db")
 app.add_typer(gate.app, name="gate")

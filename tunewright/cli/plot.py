@@ -81,7 +81,7 @@ def curve(
 
     _check_format(output)
     with _open(log) as tuning_log:
-        chosen = [_find_session(tuning_log, prefix) for prefix in sessions or (None,)]
+        chosen = [find_session(tuning_log, prefix) for prefix in sessions or (None,)]
         curves, what = _curves(tuning_log, chosen, task)
     with _nothing_to_draw(*chosen):
         ax = tuning_curve(curves, x=_X_AXES[x], ax=offscreen_axes())
@@ -265,10 +265,16 @@ def _curves(
 def _read(tuning_log: "TuningLog", prefix: str | None) -> "SessionData":
     from tunewright.plots import read_session
 
-    return read_session(tuning_log, _find_session(tuning_log, prefix))
+    return read_session(tuning_log, find_session(tuning_log, prefix))
 
 
-def _find_session(tuning_log: "TuningLog", prefix: str | None) -> "SessionSummary":
+def find_session(tuning_log: "TuningLog", prefix: str | None) -> "SessionSummary":
+    """The only session whose id begins so; the latest one where there is no prefix.
+
+    Raises:
+        RecordNotFoundError: the log has no session.
+        ConfigError: none begins so, or several.
+    """
     sessions = {summary.session_id: summary for summary in _sessions(tuning_log)}
     if prefix is None:
         return list(sessions.values())[-1]

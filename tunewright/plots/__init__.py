@@ -45,6 +45,7 @@ from tunewright.plots.reading import (
     read_roofline,
     read_session,
 )
+from tunewright.plots.report import log_report, session_report
 from tunewright.plots.tasks import breakdown_height_inches, task_breakdown
 
 __all__ = [
@@ -75,6 +76,7 @@ __all__ = [
     "group_runs",
     "history",
     "inline_svg",
+    "log_report",
     "make_roofline",
     "model_coverage",
     "model_quality",
@@ -86,6 +88,7 @@ __all__ = [
     "read_session",
     "roofline",
     "save",
+    "session_report",
     "task_breakdown",
     "task_histories",
     "task_shares",

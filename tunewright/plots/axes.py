@@ -19,7 +19,7 @@ from matplotlib.transforms import ScaledTranslation
 from tunewright.core.errors import ConfigError
 
 _DOTS_PER_INCH = 144
-_MAX_LINE_CHARS = 52
+_MAX_LINE_CHARS = 44
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,18 +101,25 @@ def save(ax: Axes, path: Path) -> None:
         raise ConfigError(f"cannot draw to '{path}': {error.strerror or error}") from None
 
 
-def inline_svg(ax: Axes) -> str:
+def inline_svg(ax: Axes, *, prefix: str = "") -> str:
     """The figure of these axes as an <svg> element, to stand in a page; the same figure gives the same text.
 
     Text stays text: it can be searched, and is as large as the page's reader wants it.
+
+    Args:
+        prefix: of all ids, so that no two pictures of a page share one.
     """
     stream = io.StringIO()
+    no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with _quiet_about_glyphs(), rc_context({"svg.fonttype": "none", "svg.hashsalt": "tunewright"}):
-        _figure_of(ax).savefig(
-            stream, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        )
+        _figure_of(ax).savefig(stream, format="svg", metadata=no_metadata)
     svg = stream.getvalue()
-    return svg[svg.index("<svg") :].strip()
+    # Text has no angle brackets of its own: what stands between them are tags.
+    return re.sub("<[^>]+>", lambda tag: _prefix_ids(tag.group(), prefix), svg[svg.index("<svg") :].strip())
+
+
+def _prefix_ids(tag: str, prefix: str) -> str:
+    return re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{prefix}", tag)
 
 
 def plain(text: str) -> str:

@@ -120,10 +120,10 @@ def best_so_far(
     return BestSoFar(np.arange(1, len(rows) + 1), *columns)
 
 
-def task_shares(
+def shares_by_task(
     trials: Iterable["TrialFacts"], weights: Mapping[TaskKey, int], names: Mapping[TaskKey, str]
-) -> list[TaskShare]:
-    """Before and after of each task that has a usable time, the costliest before tuning first.
+) -> dict[TaskKey, TaskShare]:
+    """Before and after of each task that has a usable time, in the order of `weights`.
 
     Before is the default schedule's time, or that of the first success where the default was not measured.
     """
@@ -138,11 +138,19 @@ def task_shares(
         firsts.setdefault(trial.task_key, secs)
         if trial.origin is Origin.SEED:
             defaults.setdefault(trial.task_key, secs)
-    shares = [
-        TaskShare(names[key], weight, (firsts | defaults)[key], best[key])
-        for key, weight in weights.items()
-        if key in firsts
-    ]
+    befores = firsts | defaults
+    return {
+        task_key: TaskShare(names[task_key], weight, befores[task_key], best[task_key])
+        for task_key, weight in weights.items()
+        if task_key in befores
+    }
+
+
+def task_shares(
+    trials: Iterable["TrialFacts"], weights: Mapping[TaskKey, int], names: Mapping[TaskKey, str]
+) -> list[TaskShare]:
+    """Those of `shares_by_task`, the costliest before tuning first."""
+    shares = shares_by_task(trials, weights, names).values()
     return sorted(shares, key=lambda share: share.weight * share.before_secs, reverse=True)
 
 
@@ -158,15 +166,15 @@ def gains_by_task(shares: Sequence[TaskShare]) -> Gains:
 
 def gains_by_origin(trials: Sequence["TrialFacts"], weights: Mapping[TaskKey, int]) -> Gains:
     """The steps are where the candidates that were best for a while came from, the largest gain first."""
-    shares = task_shares(trials, weights, {key: key for key in weights})
-    best = {TaskKey(share.name): share.before_secs for share in shares}
+    shares = shares_by_task(trials, weights, {task_key: task_key for task_key in weights})
+    best = {task_key: share.before_secs for task_key, share in shares.items()}
     gained: defaultdict[str, float] = defaultdict(float)
     for trial in trials:
         before_secs = best.get(trial.task_key, -math.inf)
         if _improve(best, trial):
             gain_secs = weights[trial.task_key] * (before_secs - best[trial.task_key])
             gained[_ORIGIN_NAMES[trial.origin]] += gain_secs
-    whole = gains_by_task(shares)
+    whole = gains_by_task(list(shares.values()))
     steps = sorted(gained.items(), key=lambda step: -step[1])
     return Gains(whole.before_secs, whole.after_secs, tuple(steps))
 

@@ -33,22 +33,22 @@ def where_the_gain_came_from(gains: Gains, *, ax: Axes | None = None, **style: A
     labels = ["default schedules", *(two_lines(plain(name)) for name, _ in steps), "tuned"]
     before_ms, after_ms = 1e3 * gains.before_secs, 1e3 * gains.after_secs
     ax.barh(0, before_ms, **(_BEFORE | style))
-    ax.text(before_ms, 0, f" {format_ms(gains.before_secs)}", va="center", fontsize="small")
+    _write(ax, before_ms, 0, format_ms(gains.before_secs))
     left_ms = before_ms
     for row, (_, gain_secs) in enumerate(steps, start=1):
         gain_ms = 1e3 * gain_secs
         ax.barh(row, gain_ms, left=left_ms - gain_ms, **(_STEP | style))
         # What follows is drawn further left, so that the text has room.
         share = f"{100 * gain_secs / gains.before_secs:.1f} %"
-        ax.text(left_ms, row, f" −{format_ms(gain_secs)} ({share})", va="center", fontsize="small")
+        _write(ax, left_ms, row, f"−{format_ms(gain_secs)} ({share})")
         ax.vlines(left_ms, row - 1, row, color="0.5", linewidth=0.8, linestyle=":")
         left_ms -= gain_ms
     last = len(steps) + 1
     ax.barh(last, after_ms, **(_AFTER | style))
-    ax.text(after_ms, last, f" {format_ms(gains.after_secs)}", va="center", fontsize="small")
+    _write(ax, after_ms, last, format_ms(gains.after_secs))
     ax.set_yticks(range(len(labels)), labels, fontsize="small")
     ax.invert_yaxis()
-    ax.set_xlim(0, 1.32 * before_ms)
+    ax.set_xlim(0, 1.45 * before_ms)
     ax.set_xlabel("time in one run of the model (ms)")
     tidy(ax)
     ax.grid(visible=False, axis="y")
@@ -58,6 +58,11 @@ def where_the_gain_came_from(gains: Gains, *, ax: Axes | None = None, **style: A
 def gain_height_inches(num_steps: int) -> float:
     """Height of a figure in which so many steps can be read."""
     return 1.5 + _ROW_INCHES * min(num_steps, _MAX_STEPS)
+
+
+def _write(ax: Axes, right_ms: float, row: int, text: str) -> None:
+    """To the right of a bar."""
+    ax.annotate(text, (right_ms, row), (4, 0), textcoords="offset points", va="center", fontsize="small")
 
 
 def _shown(steps: tuple[tuple[str, float], ...]) -> list[tuple[str, float]]:

@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
@@ -12,6 +13,7 @@ from tunewright.plots.model_data import TOP_SHARE, ModelQuality
 Show = Literal["over_time", "places"]
 
 _NUM_CELLS = 8
+_NUM_GRAYS = 24
 
 
 def cost_model(
@@ -69,7 +71,9 @@ def _draw_places(ax: Axes, quality: ModelQuality, style: dict[str, Any]) -> None
     columns = counts.sum(axis=1, keepdims=True)
     # Of the candidates predicted at one place, which share was measured at each.
     shares = 100 * counts / np.maximum(columns, 1)
-    cells: dict[str, Any] = {"cmap": "Greys", "vmin": 0, "edgecolors": "0.85", "linewidth": 0.4}
+    # So few colors that the bar beside them is drawn as areas, not as an image.
+    grays = colormaps["Greys"].resampled(_NUM_GRAYS)
+    cells: dict[str, Any] = {"cmap": grays, "vmin": 0, "edgecolors": "0.85", "linewidth": 0.4}
     mesh = ax.pcolormesh(edges, edges, shares.T, **(cells | style))
     figure = ax.get_figure()
     assert figure is not None, "the axes were taken out of their figure"

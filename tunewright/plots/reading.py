@@ -18,6 +18,7 @@ from tunewright.plots.data import (
     count_outcomes,
     gains_by_origin,
     gains_by_task,
+    shares_by_task,
     task_shares,
 )
 from tunewright.plots.log_data import (
@@ -59,6 +60,9 @@ class SessionData:
         weights = self.weights if task_key is None else {task_key: 1}
         known = () if is_alone else self.known
         return best_so_far(self.trials, weights, known=known, started_at=self.summary.created_at)
+
+    def shares_by_task(self) -> dict[TaskKey, TaskShare]:
+        return shares_by_task([*self.known, *self.trials], self.weights, self.names)
 
     def shares(self) -> list[TaskShare]:
         return task_shares([*self.known, *self.trials], self.weights, self.names)
@@ -152,8 +156,9 @@ def read_roofline(log: "TuningLog", session: SessionData) -> Roofline:
 
 def read_history(log: "TuningLog", session: SessionData) -> list[TaskHistory]:
     """Of the session's tasks, over all sessions on its machine; the costliest task first."""
-    costs = {share.name: share.weight * share.before_secs for share in session.shares()}
-    tasks = sorted(session.tasks, key=lambda task: -costs.get(task.name, 0.0))
+    shares = session.shares_by_task()
+    costs = {task_key: share.weight * share.before_secs for task_key, share in shares.items()}
+    tasks = sorted(session.tasks, key=lambda task: -costs.get(task.task_key, 0.0))
     trials = (
         trial
         for task in tasks
