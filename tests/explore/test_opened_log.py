@@ -243,8 +243,15 @@ def test_the_schedule_of_a_record() -> None:
         lines = opened.schedule(record_id)
         assert lines[0] == 'b0 = GetSBlock("b0", "main")'
         assert lines[4] == "v5, v6, v7, v8 = SamplePerfectTile(l2, 4, 64)  # [16,4,1,2]"
-        with pytest.raises(RecordNotFoundError, match="no record 99"):
-            opened.schedule(99)
+        assert opened.words(record_id)[0] == "tile i 16x4x1x2"
+        other = make_record(task, 1)
+        other_trace = TRACE.read_text().replace("[16,4,1,2]", "[32,2,1,2]")
+        object.__setattr__(other.candidate, "trace_json", other_trace)
+        [stored] = log.append([(other, None)])
+        assert opened.diff(record_id, stored.record_id) == ["tile i 16x4x1x2 -> 32x2x1x2"]
+        for ask in (opened.schedule, opened.words, lambda number: opened.diff(record_id, number)):
+            with pytest.raises(RecordNotFoundError, match="no record 99"):
+                ask(99)
 
 
 def test_an_empty_log_gives_empty_frames_of_the_same_types(log: OpenLog, tmp_path: Path) -> None:

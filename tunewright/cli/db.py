@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tunewright.cli import db_exchange, db_explain, db_upkeep, settings
+from tunewright.cli import db_diff, db_exchange, db_explain, db_upkeep, settings
 from tunewright.cli.db_columns import (
     BEST_COLUMNS,
     DETAIL_COLUMNS,
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tunewright.tuning_logs import TuningLog
 
 app = typer.Typer(no_args_is_help=True, help="Look into the tuning log, and keep it in order.")
+app.command("diff")(db_diff.diff)
 app.command("explain")(db_explain.explain)
 app.command("export")(db_exchange.export)
 app.command("import")(db_exchange.import_)

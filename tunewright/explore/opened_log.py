@@ -22,6 +22,7 @@ from tunewright.explore.frames import (
     make_frame,
 )
 from tunewright.explore.lookup import find_session, find_task
+from tunewright.explore.schedule_words import schedule_diff, schedule_words
 from tunewright.explore.summary_html import problem_html, summary_html
 
 if TYPE_CHECKING:
@@ -118,8 +119,23 @@ class OpenLog(Closeable):
         Raises:
             RecordNotFoundError: no such record.
         """
-        # The database takes Python's integers only, and a cell of a data frame is numpy's.
-        return trace_lines(self._log.record(int(record_id)).record.candidate.trace_json)
+        return trace_lines(self._trace_json(record_id))
+
+    def words(self, record_id: int) -> list[str]:
+        """What the schedule of a record does, in words: "tile i 8x2x1x32", "vectorize 16".
+
+        Raises:
+            RecordNotFoundError: no such record.
+        """
+        return schedule_words(self._trace_json(record_id))
+
+    def diff(self, record_id: int, other_id: int) -> list[str]:
+        """What the second record's schedule does otherwise than the first one's: "tile i 64x16 -> 32x32".
+
+        Raises:
+            RecordNotFoundError: no such record.
+        """
+        return schedule_diff(self._trace_json(record_id), self._trace_json(other_id))
 
     def __repr__(self) -> str:
         return f"OpenLog({self._place!r}{', closed' if self._opened is None else ''})"
@@ -140,6 +156,10 @@ class OpenLog(Closeable):
         if self._opened is None:
             raise ConfigError(f"the tuning log {self._place} is closed: open it again with open_log")
         return self._opened
+
+    def _trace_json(self, record_id: int) -> str:
+        # The database takes Python's integers only, and a cell of a data frame is numpy's.
+        return self._log.record(int(record_id)).record.candidate.trace_json
 
     def _task(self, task: str | TuningTask) -> "TaskSummary":
         return find_task(self._log, task.key if isinstance(task, TuningTask) else task)
