@@ -15,7 +15,7 @@ from tunewright.core.keys import canonical_json, digest
 from tunewright.core.types import MachinePeak, ModelSnapshot, SessionInfo, TaskKey, TuningTask
 from tunewright.tuning_logs import codec, ingest, queries, shared_rows
 from tunewright.tuning_logs.history import TrialHistory, histories, read_histories
-from tunewright.tuning_logs.shared_rows import SharedRows, ids_by_key
+from tunewright.tuning_logs.shared_rows import SharedRows, chunks, ids_by_key
 from tunewright.tuning_logs.summaries import Race, Verification
 from tunewright.tuning_logs.tables import (
     MachineRow,
@@ -150,29 +150,36 @@ def add_trials(session: Session, shared: SharedRows, incoming: Sequence[TrialHis
         session,
         [(session_ids[h.record.session_id], key) for h, key in zip(incoming, keys, strict=True)],
     )
+    # A race that is stored meanwhile waits for this transaction, or is seen by it.
+    for some in chunks(known.values()):
+        session.execute(select(TrialRow.id).where(TrialRow.id.in_(some)).with_for_update())
     stored = ingest.append(session, shared, [(h.record, h.features) for h in incoming])
-    for history, key, trial in zip(incoming, keys, stored, strict=True):
-        is_known = (session_ids[history.record.session_id], key) in known
-        if is_known:
-            [present] = histories(session, shared, [trial])
-            if present != history or (present.features is None) != (history.features is None):
-                _reconcile(session, shared, trial.record_id, present, history)
-        elif not history.is_plain:
-            _add_history(session, trial.record_id, history, history.races, history.verifications)
+    known_ids = set(known.values())
+    known_trials = [trial for trial in stored if trial.record_id in known_ids]
+    known_histories = histories(session, shared, known_trials)
+    presents = {
+        trial.record_id: present for trial, present in zip(known_trials, known_histories, strict=True)
+    }
+    for history, trial in zip(incoming, stored, strict=True):
+        present = presents.get(trial.record_id)
+        if present is None:
+            if not history.is_plain:
+                _add_history(session, trial.record_id, history, history.races, history.verifications)
+        elif present != history or (present.features is None) != (history.features is None):
+            _reconcile(session, shared, trial.record_id, present, history)
     return len(incoming) - len(known)
 
 
 def add_peaks(session: Session, shared: SharedRows, peaks: Sequence[MachinePeak]) -> None:
-    """All in the order of their time, since the last of a machine counts."""
-    merged = sorted({*all_peaks(session, shared), *peaks}, key=lambda peak: (peak.measured_at, repr(peak)))
-    session.execute(delete(PeakRow))
-    machine_ids = shared_rows.machine_ids(session, {peak.machine for peak in merged})
-    target_ids = shared_rows.target_ids(session, {peak.target for peak in merged})
+    known = set(all_peaks(session, shared))
+    new = [peak for peak in peaks if peak not in known]
+    machine_ids = shared_rows.machine_ids(session, {peak.machine for peak in new})
+    target_ids = shared_rows.target_ids(session, {peak.target for peak in new})
     session.add_all(
         codec.peak_to_row(
             peak, machine_row_id=machine_ids[peak.machine], target_row_id=target_ids[peak.target]
         )
-        for peak in merged
+        for peak in new
     )
 
 

@@ -113,7 +113,7 @@ def newest_peak(
         .join(MachineRow, MachineRow.id == PeakRow.machine_id)
         .join(TargetRow, TargetRow.id == PeakRow.target_id)
         .where(MachineRow.fingerprint == machine_fingerprint, TargetRow.target_json == str(target))
-        .order_by(PeakRow.id.desc())
+        .order_by(PeakRow.measured_at.desc(), PeakRow.id.desc())
         .limit(1)
     )
     row = session.scalars(query).first()
