@@ -2,8 +2,8 @@
 
 import gzip
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,35 +30,44 @@ Sides = tuple[tuple[TuningTask, Candidate], tuple[TuningTask, Candidate]]
 
 
 @dataclass(frozen=True, slots=True)
-class GateRun:
-    """All pairs that the gate took of one kernel; `effect`: the share of work that head does in addition."""
+class RunKey:
+    """`effect`: the share of work that head does in addition."""
 
     kernel: str
     effect: float
     seed: int
+
+    def __str__(self) -> str:
+        return f"{self.kernel} +{100 * self.effect:.0f} %, seed {self.seed}"
+
+
+@dataclass(frozen=True, slots=True)
+class GateRun:
+    """All pairs that the gate took of one kernel."""
+
+    key: RunKey
     times: PairedTimes
 
 
-def measure_runs(
-    kernels: Sequence[str], effects: Sequence[float], seeds: Iterable[int], target: TargetSpec
-) -> Iterator[GateRun]:
-    """One run per seed, kernel and effect; for each seed all is started anew, as a gate run does."""
-    for seed in seeds:
-        made = {name: make_kernels(name, target) for name in kernels}
+def measure_runs(keys: Sequence[RunKey], target: TargetSpec) -> Iterator[GateRun]:
+    """Those of a seed in random order; for each seed all is started anew, as a gate run does."""
+    made = {name: make_kernels(name, target) for name in {key.kernel for key in keys}}
+    for seed in sorted({key.seed for key in keys}):
+        same_seed = [key for key in keys if key.seed == seed]
         with LocalTimer(sample_secs=SAMPLE_SECS) as alike, LocalMeasurer(_config(target)) as measurer:
-            for place in np.random.default_rng(seed).permutation(len(kernels) * len(effects)):
-                name, effect = kernels[place // len(effects)], effects[place % len(effects)]
-                (task, candidate), head = made[name][0.0], made[name][effect]
-                timer: PairTimer = alike if not effect else _WorkTimer(measurer, ((task, candidate), head))
-                yield _measure(name, effect, seed, KernelPair(name, task, candidate, candidate), timer)
+            for place in np.random.default_rng(seed).permutation(len(same_seed)):
+                key = same_seed[place]
+                base, head = made[key.kernel][0.0], made[key.kernel][key.effect]
+                timer: PairTimer = _WorkTimer(measurer, (base, head)) if key.effect else alike
+                yield _measure(key, KernelPair(key.kernel, base[0], base[1], base[1]), timer)
 
 
-def _measure(name: str, effect: float, seed: int, pair: Pair, timer: PairTimer) -> GateRun:
-    rng = np.random.default_rng([seed, round(1000 * effect)])
-    measured = measure_pairs([pair], timer, {name: RULE}, rng=rng)
+def _measure(key: RunKey, pair: Pair, timer: PairTimer) -> GateRun:
+    rng = np.random.default_rng([key.seed, round(1000 * key.effect)])
+    measured = measure_pairs([pair], timer, {key.kernel: RULE}, rng=rng)
     if measured.problems:
-        raise SideProblem(f"{name}: {measured.problems[name]}")
-    return GateRun(name, effect, seed, measured.times[name])
+        raise SideProblem(f"{key}: {measured.problems[key.kernel]}")
+    return GateRun(key, measured.times[key.kernel])
 
 
 class _WorkTimer:
@@ -87,7 +96,7 @@ def _config(target: TargetSpec) -> WorkerConfig:
 
 def judge_run(run: GateRun) -> Judgement:
     """What `tunewright gate` says of it, alone."""
-    return judge({run.kernel: run.times}, {run.kernel: RULE})[run.kernel]
+    return judge({run.key.kernel: run.times}, {run.key.kernel: RULE})[run.key.kernel]
 
 
 def append_run(run: GateRun, path: Path) -> None:
@@ -105,9 +114,7 @@ def read_runs(path: Path) -> list[GateRun]:
 
 def _fields(run: GateRun) -> Mapping[str, Any]:
     return {
-        "kernel": run.kernel,
-        "effect": run.effect,
-        "seed": run.seed,
+        **asdict(run.key),
         "first": _rounded(run.times.first),
         "second": _rounded(run.times.second),
     }
@@ -126,4 +133,5 @@ def _run(fields: Mapping[str, Any]) -> GateRun:
         tuple(PairGroup(*(tuple(micros / 1e6 for micros in side) for side in group)) for group in fields[key])
         for key in ("first", "second")
     )
-    return GateRun(fields["kernel"], fields["effect"], fields["seed"], PairedTimes(first, second))
+    key = RunKey(fields["kernel"], fields["effect"], fields["seed"])
+    return GateRun(key, PairedTimes(first, second))

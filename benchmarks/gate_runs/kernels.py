@@ -1,7 +1,7 @@
 """Twenty kernels whose work can be made larger by an exact share: their outermost extent is 20, 21 or 22.
 
-The schedule is the default one of the smallest, with the outermost extent moved whole into the outermost loop:
-default schedules of neighbouring extents may differ by more than what is injected.
+The schedule is the default one of the smallest, with the outermost extent moved whole into the outermost
+loop: default schedules of neighbouring extents may differ by more than what is injected.
 """
 
 import json
