@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tunewright.gate.signed_rank import Floats, p_greater
+from tunewright.gate.signed_rank import Floats
 from tunewright.gate.statistics import Decisions, GateRule, decide, estimate, sequential_p
 
 # Log times (n_rows, n_pairs, 2) of base and head without any effect; the last argument: sizes of groups.
@@ -49,6 +49,16 @@ def odd_processes(cv: float, *, share: float = 0.1, slowdown: float = 0.08) -> N
     return draw
 
 
+def own_speeds(cv: float, *, spread: float = 0.03) -> Noise:
+    """Every process has a speed of its own, by more than its pairs differ."""
+
+    def draw(rng: np.random.Generator, num_rows: int, sizes: tuple[int, ...]) -> Floats:
+        own = rng.normal(0, spread, (num_rows, len(sizes), 2))
+        return normal(cv)(rng, num_rows, sizes) + np.repeat(own, sizes, axis=1)
+
+    return draw
+
+
 def outcomes(
     noise: Noise, *, effect: float, rule: GateRule, num_rows: int, seed: int, num_kernels: int = 1
 ) -> tuple[Floats, Floats]:
@@ -79,7 +89,7 @@ def _round(
         times = noise(rng, rows.size, new)
         logs = np.concatenate([logs, times[:, :, 1] - times[:, :, 0] + np.log1p(effect)], axis=1)
         found = estimate(logs, sizes, tail_probability=rule.alpha * share)
-        p_values = np.concatenate([p_values, [[p_greater(logs)], [p_greater(-logs)]]], axis=1)
+        p_values = np.concatenate([p_values, [[found.p_slower], [found.p_faster]]], axis=1)
         slower, faster = (np.minimum(num_kernels * sequential_p(p, rule.look_shares), 1.0) for p in p_values)
         codes = _codes(decide(found, slower, faster, rule))
         verdicts[rows], num_pairs[rows] = codes, rule.looks[look]

@@ -60,7 +60,7 @@ def test_each_verdict_from_pairs_and_no_more_of_them_than_needed() -> None:
     for name, number in timer.log:
         num_pairs[name] += number
     assert num_pairs == {"same": 15, "slower": 30, "faster": 30, "fading": 30, "noisy": 80}
-    assert steps[0].startswith("look 1, group 1 of 3, 1 of 6: ")
+    assert steps[0].startswith("look 1, group 1 of 5, 1 of 6: ")
     assert any(step.startswith("confirming: look 1") for step in steps)
 
 
@@ -81,7 +81,7 @@ def test_alike_pairs_are_measured_as_often_as_experiments_are_wanted() -> None:
     found = measure_alike(
         [pair("a"), pair("b")], timer, RULE, num_experiments=4, rng=np.random.default_rng(0)
     )
-    assert [len(group.base_secs) for group in found.times["a"].first] == [5] * 12
+    assert [len(group.base_secs) for group in found.times["a"].first] == [3] * 20
     assert list(found.problems) == ["b"] and list(found.times) == ["a"]
 
 

@@ -19,6 +19,7 @@ from tests.gate.simulation import (
     normal,
     odd_processes,
     outcomes,
+    own_speeds,
 )
 from tunewright.gate.statistics import (
     GateRule,
@@ -58,12 +59,12 @@ def judge_one(pairs: PairedTimes, rule: GateRule = RULE) -> Judgement:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "noise",
-    [normal(QUIET_CV), heavy_tails(QUIET_CV), odd_processes(QUIET_CV)],
-    ids=["normal", "tails", "odd"],
+    [normal(QUIET_CV), heavy_tails(QUIET_CV), odd_processes(QUIET_CV), own_speeds(QUIET_CV / 2)],
+    ids=["normal", "tails", "odd", "own"],
 )
 def test_the_same_program_twice_is_hardly_ever_slower(noise: Noise) -> None:
     """20,000 experiments in all; at most 4 of 1,000 alarms, whatever the noise."""
-    verdicts, _ = outcomes(noise, effect=0.0, rule=RULE, num_rows=7000, seed=1)
+    verdicts, _ = outcomes(noise, effect=0.0, rule=RULE, num_rows=5000, seed=1)
     assert np.mean(verdicts == SLOWER) <= 0.004
     assert np.mean(verdicts == FASTER) <= 0.004
 
@@ -76,7 +77,7 @@ def test_slowdowns_are_found_on_a_quiet_machine(effect: float, least: float, num
         normal(QUIET_CV), effect=effect, rule=RULE, num_rows=2000, seed=2, num_kernels=num_kernels
     )
     assert np.mean(verdicts == SLOWER) >= least
-    assert pairs.mean() < 30
+    assert pairs.mean() < 40
 
 
 @pytest.mark.slow
@@ -138,11 +139,11 @@ def test_a_significant_change_that_is_too_small_does_not_count() -> None:
 
 
 def test_one_odd_process_of_three_is_no_regression() -> None:
-    """Its pairs move the estimate of all pairs beyond the threshold, but not the median of the groups."""
+    """All pairs together would say so."""
     odd = groups((5,), effect=0.30, cv=0.002, seed=0)
     usual = groups((5, 5), effect=0.012, cv=0.002, seed=1)
     judged = judge_one(PairedTimes(odd + usual))
-    assert judged.ratio > 1.02 and judged.p_value < RULE.alpha
+    assert judged.ratio > 1.02 and judged.low_ratio < 1
     assert judged.verdict is Verdict.INCONCLUSIVE and "regressed" not in judged.reason
 
 
@@ -179,13 +180,13 @@ def test_holm_lies_between_no_correction_and_bonferroni(p_values: list[float]) -
 
 
 @given(
-    st.lists(st.integers(3, 60), min_size=1, max_size=6, unique=True).map(sorted),
+    st.lists(st.integers(5, 60), min_size=1, max_size=6, unique=True).map(sorted),
     st.integers(1, 12),
 )
 def test_looks_share_the_error_rate_and_groups_the_pairs(looks: list[int], max_pairs: int) -> None:
     rule = GateRule(looks=tuple(looks), max_group_pairs=max_pairs)
     assert sum(rule.look_shares) == pytest.approx(1) and min(rule.look_shares) > 0
-    assert len(rule.group_sizes(0)) >= 3
+    assert len(rule.group_sizes(0)) >= 5
     total = 0
     for index, look in enumerate(looks):
         sizes = rule.group_sizes(index)
