@@ -5,8 +5,8 @@
 
 `measure` runs the gate on 20 kernels once per seed and effect, each kernel alone, and adds every pair's times
 to the file; what is there already is not measured again. `report` judges the raw times again with the code
-of `tunewright gate`, and prints tables in Markdown. Head does `effect` more work than base: 21 or 22 times the
-same rows, images or matrices instead of 20.
+of `tunewright gate`, and prints tables in Markdown. Head does `effect` more work than base: 21 or 22 times
+the same rows, images or matrices instead of 20.
 """
 
 import argparse

@@ -52,10 +52,10 @@ def conv2d_bias(channels: int = 8, size: int = 14, filters: int = 16) -> Kernel:
 
 
 def conv2d_channels_last(
-    channels: int = 6, size: int = 14, filters: int = 24, *, stride: int = 1, groups: int = 1
+    channels: int = 6, size: int = 14, filters: int = 24, *, stride: int = 1, groups: int = 1, batch: int = 1
 ) -> Kernel:
     """A padded 3 x 3 convolution with bias, residual and ReLU, channels last; its weights may be packed."""
-    data = te.placeholder((1, size, size, channels), name="data")
+    data = te.placeholder((batch, size, size, channels), name="data")
     weight = te.placeholder((3, 3, channels // groups, filters), name="weight")
     bias = te.placeholder((filters,), name="bias")
     conv = nn.conv(data, weight, stride, 1, 1, groups, data_layout="NHWC", kernel_layout="HWIO")
@@ -65,18 +65,18 @@ def conv2d_channels_last(
     func = te.create_prim_func([data, weight, bias, residual, out]).with_attr("layout_free_buffers", [1])
 
     def truth(inputs: Arrays) -> list[np.ndarray[Any, Any]]:
-        image = np.pad(inputs[0][0].astype(np.float64), ((1, 1), (1, 1), (0, 0)))
-        result = inputs[3][0].astype(np.float64) + inputs[2]
-        extent = result.shape[0]
+        images = np.pad(inputs[0].astype(np.float64), ((0, 0), (1, 1), (1, 1), (0, 0)))
+        result = inputs[3].astype(np.float64) + inputs[2]
+        extent = result.shape[1]
         per_group, made = channels // groups, filters // groups
         for dy in range(3):
             for dx in range(3):
-                patch = image[dy : dy + stride * extent : stride, dx : dx + stride * extent : stride]
+                patch = images[:, dy : dy + stride * extent : stride, dx : dx + stride * extent : stride]
                 for group in range(groups):
                     taken = slice(group * made, (group + 1) * made)
-                    part = patch[:extent, :extent, group * per_group : (group + 1) * per_group]
-                    result[:, :, taken] += part @ inputs[1][dy, dx, :, taken]
-        return [np.maximum(result, 0)[None]]
+                    part = patch[:, :extent, :extent, group * per_group : (group + 1) * per_group]
+                    result[..., taken] += part @ inputs[1][dy, dx, :, taken]
+        return [np.maximum(result, 0)]
 
     return Kernel(func, truth)
 

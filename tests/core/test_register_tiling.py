@@ -32,6 +32,7 @@ CASES: dict[str, tuple[Callable[[], kernels.Kernel], int]] = {
     "padded_weight": (partial(kernels.matmul_relu, 12, 40, 32), 1),
     "batch_matmul": (kernels.batch_matmul, 2),
     "convolution": (kernels.conv2d_channels_last, 2),
+    "images": (partial(kernels.conv2d_channels_last, batch=2), 2),
     "strided": (partial(kernels.conv2d_channels_last, stride=2, filters=16), 2),
     "depthwise": (partial(kernels.conv2d_channels_last, channels=24, groups=24), 1),
     "grouped": (partial(kernels.conv2d_channels_last, channels=6, groups=3), 2),
@@ -68,6 +69,25 @@ def test_accumulators_and_vectors_are_what_was_decided() -> None:
     tiles = list(draw_tiles(own_tiles(sketch), np.random.default_rng(1), vector_lanes=8).values())
     assert [len(tile) for tile in tiles] == [3, 4, 2] and tiles[1][3] == 8
     assert [np.prod(tile) for tile in tiles] == [64, 64, 64]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "tiled"),
+    [
+        (kernels.batch_matmul(), [False, True]),  # the matrices of a batch share nothing
+        (kernels.conv2d_channels_last(batch=3, size=12), [False, True, True]),  # pixels share what images do
+        (kernels.conv2d_channels_last(batch=3, size=2), [True, True, True]),  # too few pixels
+    ],
+)
+def test_rows_of_a_tile_are_those_that_share_an_operand(kernel: kernels.Kernel, tiled: list[bool]) -> None:
+    workload = canonical_workload(kernel.func, name="k")
+    sketch = register_tiling_sketches(load_module(workload.mod_json), vector_lanes=8)[-1]
+    rng = np.random.default_rng(0)
+    drawn = [
+        [tile[-1] for tile in draw_tiles(own_tiles(sketch), rng, vector_lanes=8).values() if len(tile) == 3]
+        for _ in range(50)
+    ]
+    assert [max(rows) > 1 for rows in zip(*drawn, strict=True)] == tiled
 
 
 def test_no_structure_for_what_is_no_contraction() -> None:

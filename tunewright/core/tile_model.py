@@ -3,7 +3,8 @@
 The terms are those of the analytic models of matrix products (Low et al., "Analytical Modeling Is Enough for
 High-Performance BLIS", TOMS 2016): multiply-adds, loads and latency of a step of the reduction, where the
 vectors come from, and what every chunk of work has to read. It ranks the tilings of one task; its unit means
-nothing. The numbers are round ones of current CPUs with two vector units.
+nothing. The numbers are round ones of current CPUs with two vector units; `benchmarks/tile_model.py` says how
+well they rank the trials of a log.
 """
 
 import math
@@ -19,13 +20,24 @@ REDUCTION_LEVELS = 2
 _MULTIPLY_ADDS_PER_CYCLE = 2.0
 _LOADS_PER_CYCLE = 2.0
 _LATENCY_CYCLES = 4.0
-# A vector that has to come from the second cache costs this much more than one in the first.
+# A vector from the second cache, or from beyond it, costs so much more than one from the first.
 _L2_CYCLES_PER_VECTOR = 0.8
+_L3_CYCLES_PER_VECTOR = 2.0
 _L1_BYTES = 32 << 10
+_L2_BYTES = 1 << 20
 _BYTES_PER_CYCLE = 12.0  # from beyond a core's own caches
 _MAX_ACCUMULATORS = 28.0
-_MANY_BRANCHES = 128.0  # depthwise convolutions, timed: twice as slow with these
 _LOOP_CYCLES = 1.0  # for the loop around the unrolled steps
+# LLVM keeps what several taps of a window read in registers, those that the accumulators leave. Fit to 38
+# timed tilings of convolutions with 12 to 28 accumulators; the worst took 2.3 times as long.
+_VECTOR_REGISTERS = 30.0
+_READS_PER_REGISTER = 5.0
+_SLOWER_PER_SPILL = 0.0045
+# Without channels to reduce over: the loop around the unrolled taps, the border's branch before each vector
+# that they read, and vectors that do not stay in registers.
+_WINDOW_LOOP_CYCLES = 8.0
+_BRANCH_CYCLES = 1.0
+_SLOWER_PER_LIVE_VECTOR = 0.01
 _BYTES = 4.0
 
 
@@ -45,16 +57,13 @@ def relative_speed(factors: Sequence[Numbers], *, num_threads: int, lanes: int |
     ones = np.ones(len(vector))
     vectors, filled = vector[:, 2], vector[:, 3]
     accumulators = _product((tile[:, 2] for tile in rows), ones) * vectors
-    steps = _product((tile[:, 1] for tile in reductions), ones)
     depth = math.prod(float(np.prod(tile[0])) for tile in reductions)
-    cycles = np.maximum.reduce(
-        [
-            accumulators / _MULTIPLY_ADDS_PER_CYCLE,
-            _load_cycles(rows, vectors, reductions, slab_bytes=depth * vectors * filled * _BYTES),
-            _LATENCY_CYCLES * ones,
-        ]
-    )
-    cycles = (cycles + _LOOP_CYCLES / steps) * np.maximum(1.0, accumulators / _MAX_ACCUMULATORS)
+    if len(reductions) == 1 or (len(reductions) > 2 and np.prod(reductions[-1][0]) > 1):
+        slab_bytes = depth * vectors * filled * _BYTES
+        cycles = _channel_step_cycles(rows, vectors, accumulators, reductions, slab_bytes)
+    else:
+        cycles = _window_step_cycles(rows, vectors, accumulators, reductions)
+    cycles = cycles * np.maximum(1.0, accumulators / _MAX_ACCUMULATORS)
     chunks = _product((tile[:, 0] for tile in (*rows, vector)), ones)
     chunk_rows = _product((tile[:, 1] * tile[:, 2] for tile in rows), ones)
     chunk_columns = vector[:, 1] * vectors * filled
@@ -65,23 +74,65 @@ def relative_speed(factors: Sequence[Numbers], *, num_threads: int, lanes: int |
     return np.asarray(-np.log2(np.ceil(chunks / num_threads) * chunk_cycles), dtype=np.float64)
 
 
-def _load_cycles(
-    rows: Sequence[Numbers], vectors: Numbers, reductions: Sequence[Numbers], *, slab_bytes: Numbers
+def _channel_step_cycles(
+    rows: Sequence[Numbers],
+    vectors: Numbers,
+    accumulators: Numbers,
+    reductions: Sequence[Numbers],
+    slab_bytes: Numbers,
 ) -> Numbers:
-    """Cycles that the loads of one step take: a number for each row, and a vector for each of the tile's.
+    """Cycles of a step of a product or convolution: every row reads a number, all of them the same vectors.
 
-    Without a reduction over channels (a depthwise convolution, pooling) a row is as many vectors as the tile
-    has, and the border is a branch before each of them: the longer the code, the worse.
+    Args:
+        slab_bytes: what a column of tiles reads of the operand with the vectors, again for each of them.
     """
-    loads = _product((tile[:, 2] for tile in rows), np.ones(len(vectors)))
-    if len(reductions) == 1 or (len(reductions) > 2 and np.prod(reductions[-1][0]) > 1):
-        far_vectors = np.where(slab_bytes > _L1_BYTES, vectors * _L2_CYCLES_PER_VECTOR, 0.0)
-        return np.asarray((loads + vectors) / _LOADS_PER_CYCLE + far_vectors, dtype=np.float64)
-    loads = loads * vectors
-    branches = _product((tile[:, 1] for tile in reductions), loads)
-    return np.asarray(
-        (loads + vectors) / _LOADS_PER_CYCLE * (1 + branches / _MANY_BRANCHES), dtype=np.float64
+    loads = accumulators / vectors
+    far = np.select(
+        [slab_bytes > _L2_BYTES, slab_bytes > _L1_BYTES], [_L3_CYCLES_PER_VECTOR, _L2_CYCLES_PER_VECTOR]
     )
+    cycles = np.maximum.reduce(
+        [
+            accumulators / _MULTIPLY_ADDS_PER_CYCLE,
+            (loads + vectors) / _LOADS_PER_CYCLE + far * vectors,
+            np.full(len(vectors), _LATENCY_CYCLES),
+        ]
+    )
+    *window, channels = reductions
+    taps = _product((tile[:, 1] for tile in window), np.ones(len(vectors)))
+    reads = loads * taps * channels[:, 1]
+    spills = np.maximum(0.0, reads - _READS_PER_REGISTER * np.maximum(0.0, _VECTOR_REGISTERS - accumulators))
+    cycles = cycles + _LOOP_CYCLES / (taps * channels[:, 1])
+    return np.where(taps > 1, cycles * (1 + _SLOWER_PER_SPILL * spills), cycles)
+
+
+def _window_step_cycles(
+    rows: Sequence[Numbers], vectors: Numbers, accumulators: Numbers, reductions: Sequence[Numbers]
+) -> Numbers:
+    """Cycles of a step of a depthwise convolution or of pooling: every row reads vectors of its own.
+
+    Unrolled taps share them with those of neighbouring rows, where the axis they move along is the rows'.
+    """
+    ones = np.ones(len(vectors))
+    window = [tile for tile in reductions if np.prod(tile[0]) > 1]
+    taps = _product((tile[:, 1] for tile in reductions), ones)
+    if len(window) == 2 and len(rows) >= 2:
+        pairs = zip(rows[-2:], window, strict=True)
+        read = _product((row[:, 2] + tap[:, 1] - 1 for row, tap in pairs), vectors)
+        read = read * _product((row[:, 2] for row in rows[:-2]), ones)
+    else:
+        read = accumulators * taps
+    weights = vectors if len(reductions) > 2 else 0.0 * ones
+    cycles = np.maximum.reduce(
+        [
+            accumulators / _MULTIPLY_ADDS_PER_CYCLE,
+            (read / taps + weights) / _LOADS_PER_CYCLE,
+            _LATENCY_CYCLES * ones,
+        ]
+    )
+    cycles = cycles + (_WINDOW_LOOP_CYCLES + _BRANCH_CYCLES * read) / taps
+    # Pooling needs no second operand, and takes the vectors straight from memory.
+    live = np.where((taps > 1) & (weights > 0), accumulators + read, 0.0)
+    return np.asarray(cycles * (1 + _SLOWER_PER_LIVE_VECTOR * np.maximum(0.0, live - _VECTOR_REGISTERS)))
 
 
 def _product(arrays: Iterable[Numbers], ones: Numbers) -> Numbers:

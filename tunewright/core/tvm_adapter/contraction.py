@@ -61,7 +61,7 @@ def find_contraction(mod: tvm.IRModule, *, vector_lanes: int, group: int = 1) ->
     position = names.index(reductions[0])
     before, after = names[:position], names[position + 1 :]
     block = schedule.get(_block(schedule, reductions[0]))
-    spatial = _spatial(block)
+    spatial = spatial_axes(block)
     if len(after) > 1 or not spatial:
         return None
     if not _row_axes(block, spatial):
@@ -74,7 +74,7 @@ def find_contraction(mod: tvm.IRModule, *, vector_lanes: int, group: int = 1) ->
         reductions[0],
         tuple(before),
         after[0] if after else None,
-        vector_extent=_extent(spatial[-1]),
+        vector_extent=axis_extent(spatial[-1]),
         columns_per_group=_columns_per_group(block, spatial[-1]),
     )
     return contraction if before else _padded(contraction, vector_lanes, group)
@@ -96,6 +96,28 @@ def packs_weights(schedule: Schedule) -> bool:
     """Whether a schedule packs weights by itself, so that TVM's layout rewriting has nothing to do."""
     blocks = (schedule.get(_block(schedule, name)) for name in block_names(schedule))
     return any(PACKS_WEIGHTS in (block.annotations or {}) for block in blocks)
+
+
+def batch_axes(block: SBlock) -> list[IterVar]:
+    """Axes of the output that are an index of every operand: nothing is shared between their steps."""
+    operands = [[extent.min for extent in region.region] for region in block.reads]
+    return [
+        axis
+        for axis in spatial_axes(block)[:-1]
+        if all(any(axis.var.same_as(index) for index in operand) for operand in operands)
+    ]
+
+
+def spatial_axes(block: SBlock) -> list[IterVar]:
+    """Axes of the output longer than 1."""
+    return [
+        axis for axis in block.iter_vars if int(axis.iter_type) == IterVar.DataPar and axis_extent(axis) > 1
+    ]
+
+
+def axis_extent(axis: IterVar) -> int:
+    extent = axis.dom.extent
+    return int(extent.value) if isinstance(extent, tvm.tirx.IntImm) else math.inf  # type: ignore[return-value]
 
 
 def _is_inlinable(schedule: Schedule, block: SBlockRV) -> bool:
@@ -135,7 +157,7 @@ def _padded(contraction: Contraction, vector_lanes: int, group: int) -> Contract
         paddings=tuple(name for name in names[:position] if name not in pads_weights),
         epilogue=others[0] if others else crop,
         pads_weights=bool(pads_weights),
-        pads_vectors=_extent(_spatial(schedule.get(anchor))[-1]) != contraction.vector_extent,
+        pads_vectors=axis_extent(spatial_axes(schedule.get(anchor))[-1]) != contraction.vector_extent,
     )
 
 
@@ -158,18 +180,22 @@ def _pack_vectors(schedule: Schedule, anchor: SBlockRV, padding: SBlockRV, vecto
 
 def _multiples(block: SBlock, vector_lanes: int, group: int) -> list[int]:
     """What each axis of a block should be padded to a multiple of."""
-    spatial = _spatial(block)
+    spatial = spatial_axes(block)
     last, rows = spatial[-1], _row_axes(block, spatial)
     wanted = {}
-    fullest = fullest_vector(_extent(last), vector_lanes)
-    filled = _extent(last) / (math.ceil(_extent(last) / vector_lanes) * vector_lanes)
+    fullest = fullest_vector(axis_extent(last), vector_lanes)
+    filled = axis_extent(last) / (math.ceil(axis_extent(last) / vector_lanes) * vector_lanes)
     least = _LEAST_GAIN * filled if group == 1 else 1.0
     if fullest / vector_lanes < least:
         wanted[last.var] = vector_lanes
-    if group > 1 and _extent(block.iter_vars[-1]) % group:
+    if group > 1 and axis_extent(block.iter_vars[-1]) % group:
         wanted[block.iter_vars[-1].var] = group
-    if rows and not any(_is_tileable(_extent(axis)) for axis in rows) and _extent(rows[-1]) >= _LEAST_ROWS:
-        wanted[rows[-1].var] = min(_GOOD_ROWS, key=lambda n: (-_extent(rows[-1]) % n, -n))
+    if (
+        rows
+        and not any(_is_tileable(axis_extent(axis)) for axis in rows)
+        and axis_extent(rows[-1]) >= _LEAST_ROWS
+    ):
+        wanted[rows[-1].var] = min(_GOOD_ROWS, key=lambda n: (-axis_extent(rows[-1]) % n, -n))
     return [wanted.get(axis.var, 1) for axis in block.iter_vars]
 
 
@@ -216,16 +242,6 @@ def _variables(region: object) -> list[Var]:
 
 def _is_tileable(extent: int) -> bool:
     return any(extent % n == 0 for n in _GOOD_ROWS)
-
-
-def _spatial(block: SBlock) -> list[IterVar]:
-    """Axes of the output longer than 1."""
-    return [axis for axis in block.iter_vars if int(axis.iter_type) == IterVar.DataPar and _extent(axis) > 1]
-
-
-def _extent(axis: IterVar) -> int:
-    extent = axis.dom.extent
-    return int(extent.value) if isinstance(extent, tvm.tirx.IntImm) else math.inf  # type: ignore[return-value]
 
 
 def _block(schedule: Schedule, name: str) -> SBlockRV:

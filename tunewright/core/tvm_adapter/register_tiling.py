@@ -22,11 +22,19 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import tvm
+from tvm.s_tir import SBlock
 from tvm.s_tir.schedule import ExprRV, Instruction, LoopRV, SBlockRV, Schedule, Trace
 from tvm.tirx import IterVar
 
 from tunewright.core.tile_model import REDUCTION_LEVELS
-from tunewright.core.tvm_adapter.contraction import Contraction, find_contraction, fullest_vector
+from tunewright.core.tvm_adapter.contraction import (
+    Contraction,
+    axis_extent,
+    batch_axes,
+    find_contraction,
+    fullest_vector,
+    spatial_axes,
+)
 from tunewright.core.tvm_adapter.traces import extent_of
 from tunewright.core.tvm_adapter.x86_intrinsics import DotIntrinsic
 
@@ -83,7 +91,10 @@ def fills_vectors(sketch: Trace, *, vector_lanes: int) -> bool:
 def draw_tiles(own: Tiles, rng: np.random.Generator, *, vector_lanes: int) -> Tiles:
     """Random tiles of the same extents, none of them unreasonable; `own` where none was found."""
     for _ in range(_MAX_DRAWS):
-        drawn = {inst: _random_tile(factors, rng, vector_lanes) for inst, factors in own.items()}
+        drawn = {
+            inst: _random_tile(factors, int(inst.attrs[1]), rng, vector_lanes)
+            for inst, factors in own.items()
+        }
         if are_reasonable(drawn.values(), vector_lanes=vector_lanes):
             return drawn
     return own
@@ -109,18 +120,21 @@ def are_reasonable(tiles: Iterable[Sequence[int]], *, vector_lanes: int) -> bool
     return accumulators <= _MAX_ACCUMULATORS and accumulators * steps <= _MAX_BODY
 
 
-def _random_tile(factors: Sequence[int], rng: np.random.Generator, vector_lanes: int) -> list[int]:
+def _random_tile(
+    factors: Sequence[int], max_innermost: int, rng: np.random.Generator, vector_lanes: int
+) -> list[int]:
     """Every prime factor of the extent at a random level, but for the lanes."""
     rest = math.prod(factors)
     lanes = []
     if len(factors) == _VECTOR_LEVELS:
         lanes = [fullest_vector(rest, vector_lanes)]
         rest //= lanes[0]
+    num_levels = len(factors) - len(lanes) - (max_innermost == 1)
     tile = [1] * (len(factors) - len(lanes))
     prime = 2
     while rest > 1:
         while rest % prime == 0:
-            tile[rng.integers(len(tile))] *= prime
+            tile[rng.integers(num_levels)] *= prime
             rest //= prime
         prime += 1
     return tile + lanes
@@ -149,7 +163,8 @@ def tile(
     """
     anchor = schedule.get_sblock(contraction.anchor, func_name="main")
     loops = schedule.get_loops(anchor)
-    kinds = [int(axis.iter_type) for axis in schedule.get(anchor).iter_vars]
+    block = schedule.get(anchor)
+    kinds = [int(axis.iter_type) for axis in block.iter_vars]
     if len(loops) != len(kinds):
         return False
     spatial = [
@@ -165,8 +180,8 @@ def tile(
     outer: list[LoopRV] = []
     middle: list[LoopRV] = []
     inner: list[LoopRV] = []
-    for loop in rows:
-        x0, x1, xi = schedule.split(loop, _sample_spatial(schedule, loop))
+    for loop, max_rows in zip(rows, _most_rows(block), strict=True):
+        x0, x1, xi = schedule.split(loop, _sample_spatial(schedule, loop, max_rows))
         outer, middle, inner = [*outer, x0], [*middle, x1], [*inner, xi]
     element: list[LoopRV] = []
     if dot is None:
@@ -238,9 +253,23 @@ def _pad(schedule: Schedule, padding: SBlockRV, chunks: LoopRV | None) -> None:
         schedule.vectorize(vector)
 
 
-def _sample_spatial(schedule: Schedule, loop: LoopRV) -> list[ExprRV]:
+def _most_rows(block: SBlock) -> list[int]:
+    """How many of each axis but the last a tile of accumulators may hold; 1 of those that bring nothing.
+
+    A batch of products shares no operand. Images share the weights, but so do their pixels, which lie side by
+    side.
+    """
+    others = spatial_axes(block)[:-1]
+    batch = batch_axes(block)
+    rows = [axis for axis in others if not any(axis.same_as(one) for one in batch)]
+    if len(rows) > 2 and axis_extent(rows[-2]) * axis_extent(rows[-1]) >= _MAX_ACCUMULATORS:
+        rows = rows[-2:]
+    return [_MAX_ACCUMULATORS if any(axis.same_as(row) for row in rows) else 1 for axis in others]
+
+
+def _sample_spatial(schedule: Schedule, loop: LoopRV, max_rows: int = _MAX_ACCUMULATORS) -> list[ExprRV]:
     factors: list[ExprRV] = schedule.sample_perfect_tile(
-        loop, n=_SPATIAL_LEVELS, max_innermost_factor=_MAX_ACCUMULATORS
+        loop, n=_SPATIAL_LEVELS, max_innermost_factor=max_rows
     )
     return factors
 
