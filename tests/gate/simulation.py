@@ -1,4 +1,7 @@
-"""The whole protocol of the gate on made-up times, many experiments at once."""
+"""The whole protocol of the gate on made-up times, many experiments at once.
+
+python -m tests.gate.simulation     the table of docs/gate.md, some minutes
+"""
 
 from collections.abc import Callable
 
@@ -102,3 +105,27 @@ def _round(
 
 def _codes(decided: Decisions) -> Floats:
     return decided.is_slower * SLOWER + decided.is_faster * FASTER + decided.is_same * SAME
+
+
+def main() -> None:
+    """Print how often each verdict is reached, by noise and effect."""
+    experiments = [
+        ("the same code twice", normal(0.02), 0.0, 20_000),
+        ("the same, 1 in 10 times disturbed by 20 %", heavy_tails(0.02), 0.0, 20_000),
+        ("the same, 1 in 10 processes 8 % slow for life", odd_processes(0.02), 0.0, 20_000),
+        ("the same, processes that differ by 3 %, their pairs by 1 %", own_speeds(0.01), 0.0, 20_000),
+        ("the same, 1 % noise", normal(0.01), 0.0, 20_000),
+        ("the same, 4 % noise", normal(0.04), 0.0, 20_000),
+        ("head 5 % slower", normal(0.02), 0.05, 5000),
+        ("head 10 % slower", normal(0.02), 0.10, 5000),
+        ("head 5 % slower, 4 % noise", normal(0.04), 0.05, 5000),
+        ("head 2 % slower, 4 % noise", normal(0.04), 0.02, 5000),
+    ]
+    for label, noise, effect, num_rows in experiments:
+        verdicts, pairs = outcomes(noise, effect=effect, rule=GateRule(), num_rows=num_rows, seed=0)
+        shares = [f"{100 * np.mean(verdicts == one):.4g} %" for one in (SLOWER, FASTER, SAME, OPEN)]
+        print(f"| {label} | {num_rows:,} | {' | '.join(shares)} | {pairs.mean():.0f} |")
+
+
+if __name__ == "__main__":
+    main()
