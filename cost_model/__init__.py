@@ -4,7 +4,7 @@
 second to load, and who only builds training sets or metrics does not need it.
 """
 
-from tunewright.cost_model.dataset import make_training_set
+from tunewright.cost_model.dataset import make_training_set, usable_trials
 from tunewright.cost_model.types import FeatureBatch, TrainingSet
 
-__all__ = ["FeatureBatch", "TrainingSet", "make_training_set"]
+__all__ = ["FeatureBatch", "TrainingSet", "make_training_set", "usable_trials"]

@@ -8,18 +8,24 @@ from tunewright.core.types import FailureKind, MeasureFailure, RecordedTrial, Ta
 from tunewright.cost_model.types import FeatureBatch, TrainingSet, has_valid_features
 
 
+def usable_trials(trials: Sequence[RecordedTrial]) -> list[RecordedTrial]:
+    """Those that `make_training_set` labels, in its order: what was whose candidate.
+
+    Not usable: trials without features, with those of another feature version (known by their shape), and
+    those whose worker was lost, which is not their candidate's fault.
+    """
+    return [trial for trial in trials if _is_usable(trial)]
+
+
 def make_training_set(trials: Sequence[RecordedTrial]) -> TrainingSet:
-    """Label every trial that says something about its candidate.
+    """Label every trial that says something about its candidate; `usable_trials` says which do.
 
     The label is the best time of the trial's group, (task key, machine fingerprint), divided by its own
     time, both calibrated by the reference kernel. A pruned trial has one censored sample, which is its time
     here. Every other failure has label 0 and full weight, so that the model learns where programs break;
     TVM's own model weights samples by their label and thereby never sees a failure.
-
-    Skipped: trials without features, with those of another feature version (known by their shape), and
-    those whose worker was lost, which is not their candidate's fault.
     """
-    usable = [trial for trial in trials if _is_usable(trial)]
+    usable = usable_trials(trials)
     group_of: dict[tuple[TaskKey, str], int] = {}
     groups = np.array([group_of.setdefault(_group_key(t), len(group_of)) for t in usable], dtype=np.int32)
     labels = np.zeros(len(usable), dtype=np.float32)

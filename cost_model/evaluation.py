@@ -40,7 +40,7 @@ def evaluate(training_set: TrainingSet, fit_predict: FitPredict, *, seed: int) -
 
     Returns: no entry for what the data are too few to tell; finite values.
     """
-    known = _rankings(training_set, fit_predict, [_held_out_fifth(training_set, seed)])
+    known = _rankings(training_set, fit_predict, [held_out_fifth(training_set, seed=seed)])
     unseen = rank_unseen_tasks(training_set, fit_predict, seed=seed)
     return {f"within_task_{name}": value for name, value in mean_metrics(known).items()} | {
         f"by_task_{name}": value for name, value in mean_metrics(unseen).items()
@@ -55,9 +55,9 @@ def rank_unseen_tasks(training_set: TrainingSet, fit_predict: FitPredict, *, see
 
     Returns: one for each group that can be ranked; none with fewer than two tasks.
     """
-    if len(set(_task_of_each(training_set))) < MIN_TASKS:
+    if len(set(task_of_each(training_set))) < MIN_TASKS:
         return []
-    return _rankings(training_set, fit_predict, _held_out_tasks(training_set, seed))
+    return _rankings(training_set, fit_predict, held_out_tasks(training_set, seed=seed))
 
 
 def mean_metrics(rankings: Sequence[GroupRanking]) -> dict[str, float]:
@@ -97,17 +97,23 @@ def _rankings(
         if not held_out.any() or held_out.all():
             continue
         test = training_set.subset(held_out)
-        score = fit_predict(training_set.subset(~held_out), test)
-        for group in np.unique(test.group):
-            member = test.group == group
-            metrics = rank_metrics(test.label[member], score[member])
-            if metrics:
-                task_key = training_set.group_tasks[group]
-                rankings.append(GroupRanking(int(group), task_key, int(member.sum()), metrics))
+        rankings += rank_groups(test, fit_predict(training_set.subset(~held_out), test))
     return sorted(rankings, key=lambda ranking: ranking.group)
 
 
-def _held_out_fifth(training_set: TrainingSet, seed: int) -> Mask:
+def rank_groups(test: TrainingSet, score: Scores) -> list[GroupRanking]:
+    """How well scores (n,) rank the candidates of each group that can be ranked, in the groups' order."""
+    rankings = []
+    for group in np.unique(test.group):
+        member = test.group == group
+        metrics = rank_metrics(test.label[member], score[member])
+        if metrics:
+            rankings.append(GroupRanking(int(group), test.group_tasks[group], int(member.sum()), metrics))
+    return rankings
+
+
+def held_out_fifth(training_set: TrainingSet, *, seed: int) -> Mask:
+    """A seeded fifth of every group, (n_candidates,)."""
     rng = np.random.default_rng(seed)
     held_out = np.zeros(len(training_set), dtype=np.bool_)
     for group in np.unique(training_set.group):
@@ -116,13 +122,15 @@ def _held_out_fifth(training_set: TrainingSet, seed: int) -> Mask:
     return held_out
 
 
-def _held_out_tasks(training_set: TrainingSet, seed: int) -> Iterator[Mask]:
-    task = np.array(_task_of_each(training_set))
+def held_out_tasks(training_set: TrainingSet, *, seed: int) -> Iterator[Mask]:
+    """Each task once, on all its machines, in at most five folds of whole tasks."""
+    task = np.array(task_of_each(training_set))
     tasks = np.random.default_rng(seed).permutation(np.unique(task))
     n_folds = min(_MAX_FOLDS, len(tasks))
     for fold in range(n_folds):
         yield np.isin(task, tasks[fold::n_folds])
 
 
-def _task_of_each(training_set: TrainingSet) -> list[TaskKey]:
+def task_of_each(training_set: TrainingSet) -> list[TaskKey]:
+    """The task of each candidate."""
     return [training_set.group_tasks[group] for group in training_set.group]

@@ -27,28 +27,45 @@ _NUM_BUFFERS = 5
 _NUM_INTENSITIES = 10
 
 
-def _store_columns() -> Iterator[str]:
+def _store_columns() -> Iterator[tuple[str, str]]:
+    """The family and the name of each column."""
     for dtype in ("float", "integer"):
-        yield from (f"{dtype} {operation}" for operation in _OPERATIONS)
-    yield from ("boolean operations", "selects")
-    for kind in ("vectorised", "unrolled", "parallel"):
-        yield from (f"{kind} loops", f"{kind} iterations", f"innermost {kind} extent")
-        yield from (f"{kind} position: {position}" for position in _POSITIONS)
-    yield "is GPU"
-    yield from (f"{axis} extent" for axis in _GPU)
+        yield from (("arithmetic", f"{dtype} {operation}") for operation in _OPERATIONS)
+    yield from (("arithmetic", name) for name in ("boolean operations", "selects"))
+    for family, kind in (("vectors", "vectorised"), ("unrolling", "unrolled"), ("threads", "parallel")):
+        yield from ((family, f"{kind} {what}") for what in ("loops", "iterations"))
+        yield family, f"innermost {kind} extent"
+        yield from ((family, f"{kind} position: {position}") for position in _POSITIONS)
+    yield "GPU", "is GPU"
+    yield from (("GPU", f"{axis} extent") for axis in _GPU)
     # Buffers come by falling number of cache lines accessed.
     for index in range(1, _NUM_BUFFERS + 1):
-        yield from (f"buffer {index}: {what}" for what in _BUFFER)
+        yield from ((_buffer_family(what), f"buffer {index}: {what}") for what in _BUFFER)
     for index in range(1, _NUM_INTENSITIES + 1):
-        yield f"arithmetic intensity at {100 * index // _NUM_INTENSITIES} % of the work"
-    yield from ("allocated bytes", "bytes allocated in all", "iterations around the allocation")
-    yield from ("iterations inside the allocation", "iterations", "loops", "auto-unroll limit")
+        share = 100 * index // _NUM_INTENSITIES
+        yield "arithmetic intensity", f"arithmetic intensity at {share} % of the work"
+    yield from (("allocations", name) for name in ("allocated bytes", "bytes allocated in all"))
+    yield from (("allocations", f"iterations {place} the allocation") for place in ("around", "inside"))
+    yield from (("loop nest", name) for name in ("iterations", "loops"))
+    yield "unrolling", "auto-unroll limit"
 
 
-STORE_COLUMNS = tuple(_store_columns())
+def _buffer_family(what: str) -> str:
+    if "reuse" in what:
+        return "reuse of data"
+    return "memory traffic" if "bytes" in what or "lines" in what else "kinds of access"
+
+
+_FAMILY_AND_NAME = tuple(_store_columns())
+STORE_COLUMNS = tuple(name for _, name in _FAMILY_AND_NAME)
 
 
 def pooled_column_name(column: int) -> str:
     """What a column of `pool_rows` holds, 0 <= column < 328."""
     pool, store_column = divmod(column, N_FEATURES)
     return f"{('largest', 'main loop nest')[pool]}: {STORE_COLUMNS[store_column]}"
+
+
+def column_family(column: int) -> str:
+    """What a column of `pool_rows` is about, such as "vectors": columns of a family go together."""
+    return _FAMILY_AND_NAME[column % N_FEATURES][0]

@@ -114,12 +114,33 @@ class XGBoostCostModel:
         Raises:
             ModelNotFittedError: there is no model yet.
         """
-        if self._booster is None:
-            raise ModelNotFittedError("the cost model has seen no data: call fit() or from_snapshot() first")
-        if batch.n_candidates == 0:
-            return Prediction(np.empty(0, dtype=np.float64), self._model_id)
-        scores = self._booster.inplace_predict(pool_rows(batch))
-        return Prediction(np.asarray(scores, dtype=np.float64), self._model_id)
+        return Prediction(self.predict_pooled(pool_rows(batch)), self._model_id)
+
+    def predict_pooled(self, pooled: FloatArray) -> Scores:
+        """Scores (n,) of rows that `pool_rows` made, (n, 328).
+
+        Raises:
+            ModelNotFittedError: there is no model yet.
+        """
+        booster = self._fitted()
+        if len(pooled) == 0:
+            return np.empty(0, dtype=np.float64)
+        return np.asarray(booster.inplace_predict(pooled), dtype=np.float64)
+
+    def contributions(self, pooled: FloatArray) -> Scores:
+        """What each column adds to each score, (n, 328): SHAP values (Lundberg et al., Nature MI 2, 2020).
+
+        The columns of a row add up to its score, but for a constant of the model.
+
+        Raises:
+            ModelNotFittedError: there is no model yet.
+        """
+        booster = self._fitted()
+        if len(pooled) == 0:
+            return np.empty(pooled.shape, dtype=np.float64)
+        data = xgb.DMatrix(pooled, nthread=self._num_threads)
+        values = np.asarray(booster.predict(data, pred_contribs=True), dtype=np.float64)
+        return values[:, :-1]  # the last one is the constant
 
     @classmethod
     def from_snapshot(cls, snapshot: ModelSnapshot, *, seed: int, num_threads: int = 1) -> Self:
@@ -142,12 +163,15 @@ class XGBoostCostModel:
         Raises:
             ModelNotFittedError: there is no model yet.
         """
-        if self._booster is None:
-            raise ModelNotFittedError("the cost model has seen no data: call fit() or from_snapshot() first")
-        gains = self._booster.get_score(importance_type="total_gain")
+        gains = self._fitted().get_score(importance_type="total_gain")
         total = sum(float(gain) for gain in gains.values() if isinstance(gain, float))
         # XGBoost calls columns without a name f0, f1 and so on.
         return {int(name[1:]): gain / total for name, gain in gains.items() if isinstance(gain, float)}
+
+    def _fitted(self) -> xgb.Booster:
+        if self._booster is None:
+            raise ModelNotFittedError("the cost model has seen no data: call fit() or from_snapshot() first")
+        return self._booster
 
 
 def boost(
@@ -164,7 +188,7 @@ def boost(
         rows: float32 (n_candidates, n_columns).
         base_ubj: a model whose trees come first, unchanged.
     """
-    target = np.log2(np.maximum(training_set.label, MIN_LABEL)).astype(np.float64)
+    target = log2_labels(training_set.label)
     _, group = np.unique(training_set.group, return_inverse=True)
     group_sizes = np.bincount(group)
 
@@ -196,6 +220,11 @@ def check_usable(snapshot: ModelSnapshot) -> None:
         raise ModelError(f"{what} is of kind {snapshot.kind!r}, expected {MODEL_KIND!r}: {remedy}")
     if _model_id(snapshot.booster_ubj) != snapshot.model_id:
         raise ModelError(f"{what} is damaged: its bytes do not have this digest; {remedy}")
+
+
+def log2_labels(label: FloatArray) -> Scores:
+    """What models learn, (n,): log2 of labels; what is below 1/32, failures too, counts as that."""
+    return np.log2(np.maximum(label, MIN_LABEL)).astype(np.float64)
 
 
 def evaluate_xgboost(training_set: TrainingSet, *, seed: int, num_threads: int = 1) -> dict[str, float]:

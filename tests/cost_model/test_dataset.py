@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from tests.cost_model.trials import failure, features, success, trial
 from tunewright.core.types import FailureKind, MeasureResult, RecordedTrial
-from tunewright.cost_model import make_training_set
+from tunewright.cost_model import make_training_set, usable_trials
 
 SECS = st.floats(1e-7, 10.0)
 RESULTS = st.one_of(
@@ -73,16 +73,16 @@ def test_what_teaches_nothing_is_skipped() -> None:
     kept = trial(success(1.0), seed=7)
     nan = features(3)
     nan[0, 0] = np.nan
-    data = make_training_set(
-        [
-            trial(failure(FailureKind.WORKER_LOST)),
-            RecordedTrial(1, kept.record, features=None),
-            trial(success(0.5), rows=np.zeros((2, 172), dtype=np.float32)),  # of another feature version
-            trial(success(0.5), rows=np.zeros((0, 164), dtype=np.float32)),
-            trial(success(0.5), rows=nan),
-            kept,
-        ]
-    )
+    trials = [
+        trial(failure(FailureKind.WORKER_LOST)),
+        RecordedTrial(1, kept.record, features=None),
+        trial(success(0.5), rows=np.zeros((2, 172), dtype=np.float32)),  # of another feature version
+        trial(success(0.5), rows=np.zeros((0, 164), dtype=np.float32)),
+        trial(success(0.5), rows=nan),
+        kept,
+    ]
+    assert usable_trials(trials) == [kept]
+    data = make_training_set(trials)
     assert data.label.tolist() == [1.0]
     np.testing.assert_array_equal(data.features.rows, features(7))
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from tunewright.cost_model.feature_names import STORE_COLUMNS, pooled_column_name
+from tunewright.cost_model.feature_names import STORE_COLUMNS, column_family, pooled_column_name
 from tunewright.cost_model.pooling import N_POOLED
+from tunewright.cost_model.types import N_FEATURES
 
 
 def test_every_column_has_a_name_of_its_own() -> None:
@@ -49,3 +50,23 @@ def test_tvm_agrees() -> None:
     assert found == pytest.approx(expected)
     assert value["vectorised position: mixed"] == value["buffer 1: is not reused"] == 1.0
     assert np.count_nonzero(row[STORE_COLUMNS.index("is GPU")]) == 0
+
+
+def test_families_share_out_all_columns() -> None:
+    found = {STORE_COLUMNS[column]: column_family(column) for column in range(N_FEATURES)}
+    assert {column_family(column) for column in range(N_POOLED)} == set(found.values())
+    expected = {
+        "float multiply-adds": "arithmetic",
+        "innermost vectorised extent": "vectors",
+        "unrolled position: none": "unrolling",
+        "auto-unroll limit": "unrolling",
+        "parallel loops": "threads",
+        "buffer 2: unique cache lines": "memory traffic",
+        "buffer 5: cache lines per reuse": "reuse of data",
+        "buffer 1: innermost stride": "kinds of access",
+        "iterations inside the allocation": "allocations",
+        "iterations": "loop nest",
+    }
+    assert {name: found[name] for name in expected} == expected
+    # Both pools of a store column are of one family.
+    assert all(column_family(column) == column_family(column + N_FEATURES) for column in range(N_FEATURES))
