@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from tunewright.core.clock import Clock, SystemClock
 from tunewright.core.errors import ConfigError
@@ -28,10 +29,12 @@ from tunewright.search import (
     CostModel,
     DesignSpace,
     EvolutionarySearch,
+    GeneticSearch,
     Hardware,
     RandomSearch,
     SearchStrategy,
 )
+from tunewright.search.samplers import SAMPLERS, check_sampler
 
 SpaceFactory = Callable[[TuningTask], DesignSpace]
 
@@ -63,15 +66,45 @@ def _evolutionary(parts: StrategyParts) -> SearchStrategy:
     )
 
 
+def _optuna(parts: StrategyParts, sampler: str) -> SearchStrategy:
+    from tunewright.search.optuna_search import OptunaSearch  # 0.8 s, which other strategies need not wait
+
+    return OptunaSearch(parts.space, sampler=sampler, seed=parts.seed)
+
+
+# By the name that records keep.
 STRATEGIES: dict[str, Callable[[StrategyParts], SearchStrategy]] = {
     "evolutionary": _evolutionary,
+    "genetic": lambda parts: GeneticSearch(parts.space, seed=parts.seed),
     "random": lambda parts: RandomSearch(parts.space, seed=parts.seed),
+    **{f"optuna-{sampler}": partial(_optuna, sampler=sampler) for sampler in SAMPLERS},
 }
+_OPTUNA = "optuna"
+# By the name that people choose; the sampler of "optuna" is another choice.
+STRATEGY_NAMES = (*(name for name in STRATEGIES if not name.startswith(_OPTUNA)), _OPTUNA)
+
+
+def strategy_name(strategy: str, sampler: str | None) -> str:
+    """The strategy that people mean by a name, and by a sampler if it has several: a key of `STRATEGIES`.
+
+    Raises:
+        ConfigError: one of them is unknown, or this strategy has no samplers.
+    """
+    if strategy == _OPTUNA:
+        sampler = sampler or SAMPLERS[0]
+        check_sampler(sampler)
+        return f"{_OPTUNA}-{sampler}"
+    if strategy not in STRATEGIES:
+        known = ", ".join(sorted(STRATEGY_NAMES))
+        raise ConfigError(f"strategy {strategy!r} is unknown; choose one of: {known}")
+    if sampler is not None:
+        raise ConfigError(f"strategy {strategy!r} has no samplers: leave out --sampler, or choose optuna")
+    return strategy
 
 
 @dataclass(frozen=True, slots=True)
 class TuneOptions:
-    """What a user chooses of a tuning session."""
+    """What a user chooses of a tuning session; `strategy` is a key of `STRATEGIES`."""
 
     budget: Budget
     strategy: str = "evolutionary"
@@ -82,8 +115,9 @@ class TuneOptions:
 
     def __post_init__(self) -> None:
         if self.strategy not in STRATEGIES:
-            known = ", ".join(sorted(STRATEGIES))
-            raise ConfigError(f"strategy {self.strategy!r} is unknown; choose one of: {known}")
+            raise ConfigError(
+                f"strategy {self.strategy!r} is unknown; choose one of: {', '.join(sorted(STRATEGIES))}"
+            )
         if self.budget.num_trials is None and self.budget.time_secs is None:
             raise ConfigError("a tuning session needs a budget: give --trials, --time-budget, or both")
 

@@ -1,6 +1,7 @@
 """Policy: what to try next. Strategies see candidates, records and predictions; never a store or a worker."""
 
 from tunewright.search.evolutionary import EvolutionaryConfig, EvolutionarySearch
+from tunewright.search.genetic import GeneticSearch
 from tunewright.search.loop_nest import Hardware
 from tunewright.search.population import EvolutionConfig
 from tunewright.search.random import RandomSearch
@@ -15,6 +16,7 @@ __all__ = [
     "EvolutionConfig",
     "EvolutionaryConfig",
     "EvolutionarySearch",
+    "GeneticSearch",
     "Hardware",
     "Proposal",
     "RandomSearch",

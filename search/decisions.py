@@ -168,7 +168,7 @@ class DecisionSpace:
                 _random_tile(hole, rng) if rng.random() < _REDRAWN_SHARE else _move_prime(hole, value, rng)
             )
         else:
-            others = [other for other in self._numbers(point.sketch, position) if other != value]
+            others = [other for other in self.numbers(point.sketch, position) if other != value]
             changed = rng.choice(others) if others else value
         return replaced(point, position, changed)
 
@@ -180,13 +180,18 @@ class DecisionSpace:
             if isinstance(hole, Tile) and isinstance(value, tuple):
                 steps: list[DecisionValue] = list(_prime_moves(hole, value))
             else:
-                numbers = self._numbers(point.sketch, position)
+                numbers = self.numbers(point.sketch, position)
                 is_near = (
                     (lambda n, at=value: abs(n - at) == 1) if isinstance(hole, Choice) else (lambda n: True)
                 )
                 steps = [number for number in numbers if number != value and is_near(number)]
             found += [replaced(point, position, step) for step in steps]
         return found
+
+    @property
+    def sketches(self) -> tuple[Sketch, ...]:
+        """Those seen so far, by their index."""
+        return tuple(self._sketches.values())
 
     def like(self, foreign: ParsedTrace) -> Sketch | None:
         """The sketch of which another task's trace is a point but for its extents; otherwise one whose tiled
@@ -204,12 +209,13 @@ class DecisionSpace:
             tuple(
                 _random_tile(hole, rng)
                 if isinstance(hole, Tile)
-                else rng.choice(self._numbers(point.sketch, position))
+                else rng.choice(self.numbers(point.sketch, position))
                 for position, hole in enumerate(point.sketch.holes)
             ),
         )
 
-    def _numbers(self, sketch: Sketch, position: int) -> Sequence[int]:
+    def numbers(self, sketch: Sketch, position: int) -> Sequence[int]:
+        """What may stand in a hole that is no tile; the locations are those that were seen."""
         hole = sketch.holes[position]
         if isinstance(hole, Choice):
             return range(hole.num_choices)
@@ -219,7 +225,7 @@ class DecisionSpace:
         """Holes that can take another value, with cumulative weights."""
         if sketch.index not in self._free:
             weights = [
-                _num_moves(hole) if isinstance(hole, Tile) else int(len(self._numbers(sketch, position)) > 1)
+                _num_moves(hole) if isinstance(hole, Tile) else int(len(self.numbers(sketch, position)) > 1)
                 for position, hole in enumerate(sketch.holes)
             ]
             positions = [position for position, weight in enumerate(weights) if weight]

@@ -4,13 +4,10 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from tunewright.core.types import CandidateKey, Origin
+from tunewright.core.types import ORPHANS, CandidateKey
 from tunewright.search.decisions import distance
 from tunewright.search.population import Drafts
 from tunewright.search.strategy import Proposal
-
-# Their parents lend nothing but a sketch.
-_ORPHANS = (Origin.RANDOM, Origin.TRANSFER)
 
 
 def diverse_drafts(drafts: Drafts, n: int, max_sibling_share: float) -> Drafts:
@@ -20,7 +17,7 @@ def diverse_drafts(drafts: Drafts, n: int, max_sibling_share: float) -> Drafts:
     for point, draft in drafts.items():
         if len(chosen) == n:
             break
-        parent = draft.parent.key if draft.origin not in _ORPHANS else None
+        parent = draft.parent.key if draft.origin not in ORPHANS else None
         if all(distance(point, other) > 1 for other in chosen) and families.admit(parent):
             chosen[point] = draft
     return chosen

@@ -24,15 +24,10 @@ from tunewright.core.types import (
     AppliedCandidate,
     Candidate,
     Draft,
-    FailureKind,
-    MeasureFailure,
-    MeasureResult,
-    MeasureSuccess,
     Origin,
     RecordedTrial,
-    calibrated_secs,
 )
-from tunewright.search.decisions import DecisionPoint, DecisionSpace
+from tunewright.search.decisions import DecisionPoint
 from tunewright.search.diversity import diverse_drafts, diverse_proposals
 from tunewright.search.loop_nest import Hardware
 from tunewright.search.population import Drafts, EvolutionConfig, Scorer, best_drafts, evolve, random_draft
@@ -40,12 +35,11 @@ from tunewright.search.random import draw_new
 from tunewright.search.scoring import DraftScorer
 from tunewright.search.space import DesignSpace
 from tunewright.search.strategy import CostModel, DraftModel, Proposal, ProposalLedger, Scores
+from tunewright.search.told_points import ToldPoints
 from tunewright.search.transfer import transferred_drafts
 
 # The draft model needs something to compare: before, candidates are drafted without it.
 _MIN_TRIALS_TO_DRAFT = 8
-# Random candidates that show the sketches of a task: of three, one is missed with a chance of 0.5 %.
-_NUM_EXAMPLES = 16
 # Doublings of the time by which another task's schedule may seem behind.
 _FAR_BEHIND = 1.0
 # Parents of single steps.
@@ -124,74 +118,44 @@ class EvolutionarySearch:
         self._seeds = seeds
         self._config = config or EvolutionaryConfig()
         self._ledger = ProposalLedger(seed)
-        self._decisions = DecisionSpace(hardware)
+        self._told = ToldPoints(hardware)
         self._scorer = DraftScorer(
-            self._decisions,
+            self._told.decisions,
             draft_model,
             build_model,
             belief_weight=self._config.belief_weight,
             build_weight=self._config.build_weight,
         )
-        self._results: dict[DecisionPoint, MeasureResult] = {}  # of told points
-        self._secs: dict[DecisionPoint, float] = {}  # calibrated, infinite for failures
-        self._build_secs: dict[DecisionPoint, float] = {}  # of those of them that were built or timed out
-        self._measured: dict[DecisionPoint, Candidate] = {}  # of those that ran to the end
-        self._examples: Pool = {}
         self._drafted: set[DecisionPoint] = set()  # never to be applied again
         self._survivors: Drafts = {}
         self._pool: Pool = {}
 
     def tell(self, trials: Sequence[RecordedTrial]) -> None:
         self._ledger.told(trials)
-        for trial in trials:
-            result = trial.record.result
-            if isinstance(result, MeasureFailure) and result.kind is FailureKind.WORKER_LOST:
-                continue  # not the candidate's fault
-            point = self._decisions.learn(trial.record.candidate.trace_json)
-            if point is not None:
-                self._learn(point, trial)
-        self._secs = dict(zip(self._results, calibrated_secs(list(self._results.values())), strict=True))
-
-    def _learn(self, point: DecisionPoint, trial: RecordedTrial) -> None:
-        record = trial.record
-        self._results[point] = record.result
-        if isinstance(record.result, MeasureSuccess):
-            self._measured[point] = record.candidate
-        elif record.result.kind is FailureKind.BUILD_TIMEOUT:
-            self._build_secs[point] = record.evaluator.build_timeout_secs
-        if record.result.build_secs > 0.0:
-            self._build_secs[point] = record.result.build_secs
+        self._told.tell(trials)
 
     def ask(self, n: int) -> list[Proposal]:
         batch: list[Proposal] = []
         if n > 0:
-            self._find_examples()
+            if not self._told.examples:
+                self._told.find_examples(self._space, self._ledger.next_seed())
             batch = self._draft_and_verify(n) if self._can_draft() else self._open(n)
         for proposal in batch:
             self._ledger.propose(proposal.applied)
         fresh = draw_new(self._space, self._ledger, n - len(batch))
         return batch + [Proposal(applied, score=None) for applied in fresh]
 
-    def _find_examples(self) -> None:
-        """Once: random candidates, which show what sketches there are, also those that no trial was of."""
-        if self._examples:
-            return
-        for applied in self._space.sample(_NUM_EXAMPLES, self._ledger.next_seed()):
-            point = self._decisions.learn(applied.candidate.trace_json)
-            if point is not None:
-                self._examples.setdefault(point, applied)
-
     def _can_draft(self) -> bool:
-        return len(self._secs) >= _MIN_TRIALS_TO_DRAFT and bool(self._measured)
+        return len(self._told.secs) >= _MIN_TRIALS_TO_DRAFT and bool(self._told.measured)
 
     def _open(self, n: int) -> list[Proposal]:
         """Little is known of this task: other tasks' best, random points that suit the hardware, and some
         that are random only."""
         config, rng = self._config, random.Random(self._ledger.next_seed())
-        examples = {point: applied.candidate for point, applied in self._examples.items()}
+        examples = {point: applied.candidate for point, applied in self._told.examples.items()}
         seeds = self._seeds if config.transfer_share > 0.0 else ()
         suited = self._suited(examples, rng)
-        foreign = self._promising(transferred_drafts(self._decisions, examples, seeds), suited)
+        foreign = self._promising(transferred_drafts(self._told.decisions, examples, seeds), suited)
         n_foreign = min(len(foreign), round(config.transfer_share * n))
         n_suited = round((1.0 - config.opening_random_share) * (n - n_foreign))
         per_trial = config.opening_applied_per_trial if self._model.is_fitted else 1.0
@@ -202,7 +166,7 @@ class EvolutionarySearch:
         batch = [p for p in ranked if p.applied.candidate.origin is Origin.TRANSFER][:n_foreign]
         batch += [p for p in ranked if p.applied.candidate.origin is not Origin.TRANSFER][:n_suited]
         programs = {proposal.applied.program_key for proposal in batch}
-        for applied in self._examples.values():
+        for applied in self._told.examples.values():
             if len(batch) < n and self._ledger.is_new(applied) and applied.program_key not in programs:
                 programs.add(applied.program_key)
                 batch.append(Proposal(applied, score=None))
@@ -214,7 +178,7 @@ class EvolutionarySearch:
         if not ancestors:
             return {}
         drafts = dict(
-            random_draft(self._decisions, ancestors, rng) for _ in range(self._config.opening_drafts)
+            random_draft(self._told.decisions, ancestors, rng) for _ in range(self._config.opening_drafts)
         )
         return dict(best_drafts(drafts, self._scorer.believe, len(drafts)))
 
@@ -230,20 +194,20 @@ class EvolutionarySearch:
 
     def _draft_and_verify(self, n: int) -> list[Proposal]:
         config, rng = self._config, random.Random(self._ledger.next_seed())
-        self._scorer.fit(self._secs, self._build_secs)
-        parents = dict(sorted(self._measured.items(), key=lambda item: (self._secs[item[0]], item[1].key)))
+        self._scorer.fit(self._told.secs, self._told.build_secs)
+        parents = self._told.fastest_first()
         drafts = evolve(
-            self._decisions, parents, self._survivors, self._scorer.predict, rng, config.evolution
+            self._told.decisions, parents, self._survivors, self._scorer.predict, rng, config.evolution
         )
         drafts = self._with_steps(drafts, parents)
-        drafts = {p: draft for p, draft in drafts.items() if p not in self._drafted and p not in self._secs}
+        known = self._drafted | self._told.secs.keys()
+        drafts = {point: draft for point, draft in drafts.items() if point not in known}
         self._survivors = _first(drafts, config.max_survivors)
 
         n_random = min(n, math.floor(config.random_share * n + rng.random()))
-        ancestors = [(point, applied.candidate) for point, applied in self._examples.items()]
-        wild = dict(
-            random_draft(self._decisions, ancestors or list(parents.items()), rng) for _ in range(n_random)
-        )
+        examples = [(point, applied.candidate) for point, applied in self._told.examples.items()]
+        ancestors = examples or list(parents.items())
+        wild = dict(random_draft(self._told.decisions, ancestors, rng) for _ in range(n_random))
         n_steps = min(round(config.descent_share * n), n - n_random) if self._is_stalled() else 0
         descent = _first({p: draft for p, draft in drafts.items() if draft.origin is Origin.DESCENT}, n_steps)
         n_chosen = round(n * config.applied_per_trial) - n_random - len(descent)
@@ -256,7 +220,7 @@ class EvolutionarySearch:
         return self._pick(ranked, wild.keys() | descent.keys(), n)
 
     def _is_stalled(self) -> bool:
-        secs = list(self._secs.values())
+        secs = list(self._told.secs.values())
         return len(secs) - 1 - secs.index(min(secs)) >= self._config.descent_patience
 
     def _with_steps(self, drafts: Drafts, parents: Mapping[DecisionPoint, Candidate]) -> Drafts:
@@ -264,7 +228,7 @@ class EvolutionarySearch:
         if self._config.descent_share == 0.0:
             return drafts
         for point, candidate in reversed(list(itertools.islice(parents.items(), _NUM_SUMMITS))):
-            for step in self._decisions.neighbours(point):
+            for step in self._told.decisions.neighbours(point):
                 drafts[step] = Draft(candidate, step.decisions, Origin.DESCENT)
         return dict(best_drafts(drafts, self._scorer.predict, len(drafts)))
 

@@ -56,7 +56,7 @@ def evolve(
                 child, draft = random_draft(space, ancestors, rng)
             else:
                 crosses = kind < config.fresh_share + config.crossover_share
-                child, draft = _child(space, ranked, crosses, rng, config)
+                child, draft = breed(space, ranked, crosses, rng, config)
             population.setdefault(child, draft)
         population = dict(ranked := best_drafts(population, score, config.population_size))
     return population
@@ -77,13 +77,14 @@ def best_drafts(population: Drafts, score: Scorer, n: int) -> list[tuple[Decisio
     return [(points[index], population[points[index]]) for index in order]
 
 
-def _child(
+def breed(
     space: DecisionSpace,
     ranked: Sequence[tuple[DecisionPoint, Draft]],
     crosses: bool,
     rng: random.Random,
     config: EvolutionConfig,
 ) -> tuple[DecisionPoint, Draft]:
+    """A child of one of `ranked`, best first, or of two where it `crosses` and they are of one sketch."""
     point, draft = _draw(ranked, rng)
     origin = Origin.MUTATION
     if crosses:

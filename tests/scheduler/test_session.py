@@ -189,8 +189,10 @@ def test_other_seed_and_other_strategy_are_other_sessions(log: TuningLog) -> Non
         bench.run(Budget(num_trials=10), seed=0).session_id,
         bench.run(Budget(num_trials=10), seed=1).session_id,
         bench.run(Budget(num_trials=10), strategy="random").session_id,
+        bench.run(Budget(num_trials=10), strategy="optuna-tpe").session_id,
+        bench.run(Budget(num_trials=10), strategy="optuna-cmaes").session_id,
     }
-    assert len(ids) == 3
+    assert len(ids) == 5
 
 
 @pytest.mark.parametrize("interrupt_at", [1, 2, 5, 11])

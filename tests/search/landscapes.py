@@ -15,6 +15,7 @@ import numpy as np
 
 from tunewright.core.keys import canonical_json, digest
 from tunewright.core.types import (
+    ORPHANS,
     AppliedCandidate,
     Candidate,
     Draft,
@@ -104,7 +105,7 @@ class TileLandscape:
             self._apply(
                 Decisions.from_values(draft.decisions),
                 draft.origin,
-                draft.parent if draft.origin is not Origin.RANDOM else None,
+                draft.parent if draft.origin not in ORPHANS else None,
             )
             for draft in drafts
         ]

@@ -14,7 +14,16 @@ from tunewright.core.types import CandidateKey, MeasureFailure, RecordedTrial
 from tunewright.cost_model import make_training_set
 from tunewright.cost_model.draft_model import DraftTrees
 from tunewright.cost_model.xgboost_model import XGBoostCostModel
-from tunewright.search import DesignSpace, EvolutionarySearch, Proposal, RandomSearch, SearchStrategy
+from tunewright.search import (
+    DesignSpace,
+    EvolutionarySearch,
+    GeneticSearch,
+    Proposal,
+    RandomSearch,
+    SearchStrategy,
+)
+from tunewright.search.optuna_search import OptunaSearch
+from tunewright.search.samplers import SAMPLERS
 
 MakeStrategy = Callable[[DesignSpace, int], SearchStrategy]
 
@@ -40,7 +49,24 @@ def make_fitted(space: DesignSpace, seed: int) -> SearchStrategy:
     return EvolutionarySearch(space, fitted_model(gemm_landscape()), DraftTrees(seed=seed), seed=seed)
 
 
-@pytest.fixture(params=[make_random, make_unfitted, make_fitted], ids=["random", "unfitted", "fitted"])
+def make_genetic(space: DesignSpace, seed: int) -> SearchStrategy:
+    return GeneticSearch(space, seed=seed)
+
+
+def make_optuna(sampler: str) -> MakeStrategy:
+    return lambda space, seed: OptunaSearch(space, sampler=sampler, seed=seed)
+
+
+MAKERS: dict[str, MakeStrategy] = {
+    "random": make_random,
+    "unfitted": make_unfitted,
+    "fitted": make_fitted,
+    "genetic": make_genetic,
+    **{f"optuna-{sampler}": make_optuna(sampler) for sampler in SAMPLERS},
+}
+
+
+@pytest.fixture(params=MAKERS.values(), ids=MAKERS)
 def make_strategy(request: pytest.FixtureRequest) -> MakeStrategy:
     make: MakeStrategy = request.param
     return make

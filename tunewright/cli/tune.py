@@ -51,7 +51,13 @@ def tune(
     input_shape: InputShapeOption = None,
     threads: ThreadsOption = None,
     target: TargetOption = "host",
-    strategy: Annotated[str, typer.Option(help="Search strategy: evolutionary or random.")] = "evolutionary",
+    strategy: Annotated[
+        str, typer.Option(help="Search strategy: evolutionary, genetic, optuna or random.")
+    ] = "evolutionary",
+    sampler: Annotated[
+        str | None,
+        typer.Option(help="Optuna's sampler: tpe (the default), cmaes or random.", show_default=False),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Another seed is another tuning session.")] = 0,
     patience: Annotated[
         int, typer.Option(min=1, help="A task is done after this many trials without a gain of 1 %.")
@@ -75,14 +81,14 @@ def tune(
     from tunewright.cost_model.model_file import read_model
     from tunewright.scheduler.session import Budget
     from tunewright.scheduler.stitch import check_destination
-    from tunewright.scheduler.tuning import TuneOptions
+    from tunewright.scheduler.tuning import TuneOptions, strategy_name
     from tunewright.tuning_logs import TuningLog
 
     num_trials = DEFAULT_TRIALS if trials is None and time_secs is None else trials
     base_model = None if cost_model is None else read_model(cost_model)
     options = TuneOptions(
         Budget(num_trials, time_secs, patience),
-        strategy,
+        strategy_name(strategy, sampler),
         seed,
         base_model=None if base_model is None else base_model.snapshot,
     )

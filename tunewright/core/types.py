@@ -114,9 +114,14 @@ class Origin(StrEnum):
     MUTATION = "mutation"
     CROSSOVER = "crossover"
     DESCENT = "descent"  # a single step from the best
+    SAMPLED = "sampled"  # drawn from what an optimiser of numbers makes of the trials
     TRANSFER = "transfer"  # another task's decisions, fit to this one's extents
     REPLAY = "replay"
     IMPORT = "import"  # another program's record
+
+
+# Drafts of these have parents that lend nothing but a sketch.
+ORPHANS = (Origin.RANDOM, Origin.SAMPLED, Origin.TRANSFER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +162,7 @@ class Draft:
     """A point of the design space that nobody has applied: a candidate's sketch with other decisions.
 
     `decisions`: one for each sampling instruction before the postprocessing, in their order; the factors of
-    a tile or a number. Of a RANDOM draft, the parent gives nothing but its sketch.
+    a tile or a number. Of one of `ORPHANS`, the parent gives nothing but its sketch.
     """
 
     parent: Candidate

@@ -205,6 +205,7 @@ _ORIGIN_NAMES = {
     Origin.MUTATION: "mutations",
     Origin.CROSSOVER: "crossovers",
     Origin.DESCENT: "single steps",
+    Origin.SAMPLED: "an optimiser's samples",
     Origin.TRANSFER: "other tasks' schedules",
     Origin.REPLAY: "replays",
     Origin.IMPORT: "imported records",

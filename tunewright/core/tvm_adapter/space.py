@@ -34,6 +34,7 @@ from tunewright.core.tvm_adapter.traces import (
     trace_to_plain,
 )
 from tunewright.core.types import (
+    ORPHANS,
     AppliedCandidate,
     Candidate,
     DecisionValue,
@@ -94,7 +95,7 @@ class TaskSpace:
         trace = self._sketch_with_decisions(draft.parent.trace_json, draft.decisions)
         if trace is None:
             return None
-        parent = None if draft.origin in (Origin.RANDOM, Origin.TRANSFER) else draft.parent
+        parent = None if draft.origin in ORPHANS else draft.parent
         return self._apply_sketch(trace, _REALISING_SEED, draft.origin, parent=parent)
 
     def apply(self, trace_json: str, origin: Origin) -> AppliedCandidate:
