@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self, TypeVar, Unpack
 
 from sqlalchemy import ColumnElement, Engine, func, select
 from sqlalchemy.exc import DBAPIError
@@ -46,6 +46,7 @@ from tunewright.tuning_logs import (
     queries,
     ranking,
     shared_rows,
+    trial_columns,
     trial_facts,
     upkeep,
     verifications,
@@ -79,7 +80,6 @@ from tunewright.tuning_logs.tables import (
     TrialRow,
     WorkloadRow,
 )
-from tunewright.tuning_logs.trial_facts import TrialFacts
 
 _T = TypeVar("_T")
 
@@ -282,17 +282,17 @@ class TuningLog(Closeable):
 
     def trial_facts(
         self, *, task_key: TaskKey | None = None, session_id: str | None = None
-    ) -> Iterator[TrialFacts]:
+    ) -> Iterator[trial_facts.TrialFacts]:
         """Trials without schedules and features, oldest first: of a task, of a session, of both, or all.
 
         Read in pages, each in a transaction of its own: whoever takes his time keeps no writer waiting.
         """
-        with self._reading() as session:
-            ids = trial_facts.ids(session, *queries.of_task_and_session(task_key, session_id))
-        for some in shared_rows.chunks(ids, trial_facts.PAGE_SIZE):
-            with self._reading() as session:
-                page = trial_facts.read(session, self._shared, some)
-            yield from page
+        conditions = queries.of_task_and_session(task_key, session_id)
+        return trial_facts.pages(self._reading, self._shared, conditions)
+
+    def trial_columns(self, **selection: Unpack[trial_columns.Selection]) -> trial_columns.TrialColumns:
+        """The trials that meet all that is given, oldest first, as arrays of what pictures need of them."""
+        return trial_columns.read(self._reading, self._shared, selection)
 
     def count_trials(self, session_id: str) -> dict[TaskKey, int]:
         """Number of trials of each task that the session has measured."""

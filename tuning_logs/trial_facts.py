@@ -3,7 +3,8 @@ bytes of a log, and most of the time to read it.
 """
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from tunewright.core.types import CandidateKey, FailureKind, MachineInfo, Origin, TaskKey
 from tunewright.tuning_logs import codec
-from tunewright.tuning_logs.shared_rows import SharedRows
+from tunewright.tuning_logs.shared_rows import SharedRows, chunks
 from tunewright.tuning_logs.tables import SessionRow, TaskRow, TrialRow
 
 # A page is one transaction, over before anybody waits for it; larger ones take longer for garbage collection.
@@ -83,9 +84,19 @@ class TrialFacts(NamedTuple):
         return self.wall_secs - self.build_secs
 
 
-def ids(session: Session, *conditions: ColumnElement[bool]) -> list[int]:
-    """Of the trials that meet all conditions, oldest first; from an index alone where there is one."""
-    return list(session.scalars(select(TrialRow.id).where(*conditions).order_by(TrialRow.id)))
+def pages(
+    reading: Callable[[], AbstractContextManager[Session]],
+    shared: SharedRows,
+    conditions: Sequence[ColumnElement[bool]],
+) -> Iterator[TrialFacts]:
+    """The trials that meet all conditions, oldest first; `reading` opens a transaction for each page."""
+    with reading() as session:
+        # From an index alone where there is one.
+        ids = list(session.scalars(select(TrialRow.id).where(*conditions).order_by(TrialRow.id)))
+    for some in chunks(ids, PAGE_SIZE):
+        with reading() as session:
+            page = read(session, shared, some)
+        yield from page
 
 
 def read(session: Session, shared: SharedRows, ids: Sequence[int]) -> list[TrialFacts]:

@@ -70,11 +70,11 @@ def test_a_session_begins_with_what_its_machine_knew(two_sessions: TuningLog) ->
         two_sessions, "stranger", [(stranger, success(1.0))], tasks=[stranger], weights={stranger.key: 1}
     )
     new = read(two_sessions, "new")
-    assert [trial.task_key for trial in new.trials] == [MATMUL.key] * 3
-    assert [trial.usable_secs for trial in new.known] == [0.5, 0.25, 0.125]
+    assert [new.trials.task_keys[code] for code in new.trials.task] == [MATMUL.key] * 3
+    assert new.known.usable_secs.tolist() == [0.5, 0.25, 0.125]
     assert new.weights == WEIGHTS
     assert new.names == {CONV.key: CONV.workload.name, MATMUL.key: MATMUL.workload.name}
-    assert read(two_sessions, "old").known == ()
+    assert len(read(two_sessions, "old").known) == 0
 
 
 def test_curves_shares_and_gains(two_sessions: TuningLog) -> None:
@@ -106,7 +106,7 @@ def test_a_session_that_still_runs_is_read_as_far_as_it_is(two_sessions: TuningL
 def test_a_session_without_trials(log: TuningLog) -> None:
     add_session(log, "none", [])
     data = read(log, "none")
-    assert data.trials == data.known == ()
+    assert len(data.trials) == len(data.known) == 0
     assert data.shares() == []
     assert data.outcomes().num_trials == 0
 

@@ -1,11 +1,12 @@
 """What the plots of a session's trials draw, computed from what the log returns; no drawing here."""
 
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, TypeAlias, Union
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,11 @@ import numpy.typing as npt
 from tunewright.core.types import FailureKind, Origin, TaskKey
 
 if TYPE_CHECKING:
+    from tunewright.tuning_logs.trial_columns import TrialColumns
     from tunewright.tuning_logs.trial_facts import TrialFacts
+
+Trials: TypeAlias = Union["TrialColumns", Iterable["TrialFacts"]]
+"""As columns, which a hundred thousand take; or one by one, in the order in which they were measured."""
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
@@ -78,11 +83,30 @@ class TrialOutcomes:
         return int(self.edges[-1])
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Improvements:
+    """When a task's best time became better: arrays (n_improvements,), in the order of the trials.
+
+    `trial`: its index; `task`: the task's place in the weights; `before_secs` is infinite at first.
+    """
+
+    trial: Counts = field(repr=False)
+    task: Counts = field(repr=False)
+    before_secs: Floats = field(repr=False)
+    after_secs: Floats = field(repr=False)
+
+
+def as_columns(trials: Trials) -> "TrialColumns":
+    from tunewright.tuning_logs.trial_columns import TrialColumns
+
+    return TrialColumns.of(trials)
+
+
 def best_so_far(
-    trials: Iterable["TrialFacts"],
+    trials: Trials,
     weights: Mapping[TaskKey, int],
     *,
-    known: Iterable["TrialFacts"] = (),
+    known: Trials = (),
     started_at: datetime | None = None,
 ) -> BestSoFar:
     """The estimated latency, the sum of weight x best seconds over the tasks of `weights`, trial by trial.
@@ -95,59 +119,77 @@ def best_so_far(
         known: of earlier runs; their times count from the start, their trials and seconds do not.
         started_at: of the run; None: when the first trial was begun.
     """
-    best = dict.fromkeys(weights, math.inf)
-    for trial in known:
-        _improve(best, trial)
-    latency_secs = _latency(best, weights)
-    rows: list[tuple[float, float, float, float]] = []
-    measuring_secs = device_secs = wall_secs = 0.0
-    last = started_at
-    for trial in trials:
-        if trial.task_key not in best:
-            continue
-        measuring_secs += trial.wall_secs
-        device_secs += trial.device_secs
-        if last is None:
-            last = trial.finished_at - timedelta(seconds=trial.wall_secs)
-        waited_secs = (trial.finished_at - last).total_seconds()
-        if 0 < waited_secs <= _PAUSE_SECS:
-            wall_secs += waited_secs
-        last = trial.finished_at
-        if _improve(best, trial):
-            latency_secs = _latency(best, weights)
-        rows.append((measuring_secs, device_secs, wall_secs, latency_secs))
-    columns = np.array(rows, dtype=np.float64).reshape(-1, 4).T
-    return BestSoFar(np.arange(1, len(rows) + 1), *columns)
+    columns = as_columns(trials)
+    columns = columns.rows(task_places(columns, weights) >= 0)
+    start_secs = best_secs(as_columns(known), weights)
+    num_trials = len(columns)
+    return BestSoFar(
+        trials=np.arange(1, num_trials + 1),
+        measuring_secs=np.cumsum(columns.wall_secs),
+        device_secs=np.cumsum(columns.wall_secs - columns.build_secs),
+        wall_secs=_wall_secs(columns, started_at),
+        latency_secs=_latency(improvements(columns, weights, start_secs), start_secs, weights, num_trials),
+    )
+
+
+def task_places(columns: "TrialColumns", weights: Mapping[TaskKey, int]) -> Counts:
+    """The place of each trial's task in the weights, -1 of a task that has none."""
+    place_of = {task_key: place for place, task_key in enumerate(weights)}
+    places = np.array([place_of.get(task_key, -1) for task_key in columns.task_keys], dtype=np.int64)
+    return places[columns.task]
+
+
+def best_secs(columns: "TrialColumns", weights: Mapping[TaskKey, int]) -> Floats:
+    """Of each task of the weights; infinite where there is no usable time."""
+    places = task_places(columns, weights)
+    is_usable = (places >= 0) & np.isfinite(columns.usable_secs)
+    best = np.full(len(weights), np.inf)
+    np.minimum.at(best, places[is_usable], columns.usable_secs[is_usable])
+    return best
+
+
+def improvements(columns: "TrialColumns", weights: Mapping[TaskKey, int], start_secs: Floats) -> Improvements:
+    """Args: start_secs: (n_tasks,) what was known before the trials, infinite where nothing was."""
+    places = task_places(columns, weights)
+    usable = np.flatnonzero((places >= 0) & np.isfinite(columns.usable_secs))
+    # Task by task, those of a task in the order of the trials.
+    usable = usable[np.argsort(places[usable], kind="stable")]
+    secs, task = columns.usable_secs[usable], places[usable]
+    before = np.empty(len(usable))
+    ends = np.searchsorted(task, np.arange(len(weights) + 1))
+    for place, (begin, end) in enumerate(itertools.pairwise(ends)):
+        so_far = np.append(start_secs[place], secs[begin:end])
+        before[begin:end] = np.minimum.accumulate(so_far)[:-1]
+    found = np.flatnonzero(secs < before)
+    found = found[np.argsort(usable[found], kind="stable")]
+    return Improvements(usable[found], task[found], before[found], secs[found])
 
 
 def shares_by_task(
-    trials: Iterable["TrialFacts"], weights: Mapping[TaskKey, int], names: Mapping[TaskKey, str]
+    trials: Trials, weights: Mapping[TaskKey, int], names: Mapping[TaskKey, str]
 ) -> dict[TaskKey, TaskShare]:
     """Before and after of each task that has a usable time, in the order of `weights`.
 
     Before is the default schedule's time, or that of the first success where the default was not measured.
     """
-    defaults: dict[TaskKey, float] = {}
-    firsts: dict[TaskKey, float] = {}
-    best = dict.fromkeys(weights, math.inf)
-    for trial in trials:
-        secs = trial.usable_secs
-        if secs is None or trial.task_key not in weights:
-            continue
-        _improve(best, trial)
-        firsts.setdefault(trial.task_key, secs)
-        if trial.origin is Origin.SEED:
-            defaults.setdefault(trial.task_key, secs)
-    befores = firsts | defaults
+    columns = as_columns(trials)
+    places = task_places(columns, weights)
+    usable = np.flatnonzero((places >= 0) & np.isfinite(columns.usable_secs))
+    seeds = usable[columns.origin[usable] == tuple(Origin).index(Origin.SEED)]
+    before = np.full(len(weights), np.nan)
+    for chosen in (usable, seeds):
+        tasks, firsts = np.unique(places[chosen], return_index=True)
+        before[tasks] = columns.usable_secs[chosen[firsts]]
+    after = best_secs(columns, weights)
     return {
-        task_key: TaskShare(names[task_key], weight, befores[task_key], best[task_key])
-        for task_key, weight in weights.items()
-        if task_key in befores
+        task_key: TaskShare(names[task_key], weight, float(before[place]), float(after[place]))
+        for place, (task_key, weight) in enumerate(weights.items())
+        if not math.isnan(before[place])
     }
 
 
 def task_shares(
-    trials: Iterable["TrialFacts"], weights: Mapping[TaskKey, int], names: Mapping[TaskKey, str]
+    trials: Trials, weights: Mapping[TaskKey, int], names: Mapping[TaskKey, str]
 ) -> list[TaskShare]:
     """Those of `shares_by_task`, the costliest before tuning first."""
     shares = shares_by_task(trials, weights, names).values()
@@ -164,32 +206,31 @@ def gains_by_task(shares: Sequence[TaskShare]) -> Gains:
     )
 
 
-def gains_by_origin(trials: Sequence["TrialFacts"], weights: Mapping[TaskKey, int]) -> Gains:
+def gains_by_origin(trials: Trials, weights: Mapping[TaskKey, int]) -> Gains:
     """The steps are where the candidates that were best for a while came from, the largest gain first."""
-    shares = shares_by_task(trials, weights, {task_key: task_key for task_key in weights})
-    best = {task_key: share.before_secs for task_key, share in shares.items()}
+    columns = as_columns(trials)
+    shares = shares_by_task(columns, weights, {task_key: task_key for task_key in weights})
+    start = [shares[task_key].before_secs if task_key in shares else math.inf for task_key in weights]
+    steps = improvements(columns, weights, np.array(start))
+    gain_secs = np.array(list(weights.values()))[steps.task] * (steps.before_secs - steps.after_secs)
     gained: defaultdict[str, float] = defaultdict(float)
-    for trial in trials:
-        before_secs = best.get(trial.task_key, -math.inf)
-        if _improve(best, trial):
-            gain_secs = weights[trial.task_key] * (before_secs - best[trial.task_key])
-            gained[_ORIGIN_NAMES[trial.origin]] += gain_secs
+    for origin, secs in zip(columns.origin[steps.trial].tolist(), gain_secs.tolist(), strict=True):
+        gained[_ORIGIN_NAMES[origin]] += secs
     whole = gains_by_task(list(shares.values()))
-    steps = sorted(gained.items(), key=lambda step: -step[1])
-    return Gains(whole.before_secs, whole.after_secs, tuple(steps))
+    largest_first = sorted(gained.items(), key=lambda step: -step[1])
+    return Gains(whole.before_secs, whole.after_secs, tuple(largest_first))
 
 
-def count_outcomes(trials: Iterable["TrialFacts"], *, max_bins: int = 40) -> TrialOutcomes:
+def count_outcomes(trials: Trials, *, max_bins: int = 40) -> TrialOutcomes:
     """Count what came of the trials, in at most `max_bins` bins of equal width; the last may be cut short."""
-    outcomes = [_outcome(trial) for trial in trials]
+    outcomes = _outcomes(as_columns(trials))
     width = max(1, math.ceil(len(outcomes) / max_bins))
     edges = np.minimum(np.arange(0, len(outcomes) + width, width), len(outcomes))
-    occurred = set(outcomes)
-    names = np.array(outcomes, dtype=object)
+    occurred = set(np.unique(outcomes).tolist())
     counts = {
-        name: np.add.reduceat(names == name, edges[:-1], dtype=np.int64)
-        for name in OUTCOMES
-        if name in occurred
+        name: np.add.reduceat(outcomes == code, edges[:-1], dtype=np.int64)
+        for code, name in enumerate(OUTCOMES)
+        if code in occurred
     }
     return TrialOutcomes(edges, counts)
 
@@ -199,7 +240,7 @@ OUTCOMES = (
     *(VERIFIED, TIMED, DUPLICATE, FailureKind.PRUNED.value, QUARANTINED),
     *(kind.value for kind in FailureKind if kind is not FailureKind.PRUNED),
 )
-_ORIGIN_NAMES = {
+_NAME_OF_ORIGIN = {
     Origin.SEED: "default schedules",
     Origin.RANDOM: "random points",
     Origin.MUTATION: "mutations",
@@ -210,27 +251,47 @@ _ORIGIN_NAMES = {
     Origin.REPLAY: "replays",
     Origin.IMPORT: "imported records",
 }
+# In the order of the columns' codes.
+_ORIGIN_NAMES = tuple(_NAME_OF_ORIGIN[origin] for origin in Origin)
+_FAILURE_OUTCOMES = np.array([OUTCOMES.index(kind.value) for kind in FailureKind])
 
 
-def _outcome(trial: "TrialFacts") -> str:
-    if trial.failure_kind is not None:
-        return trial.failure_kind.value
-    if trial.is_in_quarantine:
-        return QUARANTINED
-    if trial.is_verified:
-        return VERIFIED
-    return DUPLICATE if trial.is_duplicate else TIMED
+def _outcomes(columns: "TrialColumns") -> Counts:
+    """The place in `OUTCOMES` of each trial."""
+    timed = np.where(columns.is_duplicate, OUTCOMES.index(DUPLICATE), OUTCOMES.index(TIMED))
+    timed = np.where(columns.is_verified, OUTCOMES.index(VERIFIED), timed)
+    timed = np.where(columns.is_in_quarantine, OUTCOMES.index(QUARANTINED), timed)
+    return np.where(columns.failure >= 0, _FAILURE_OUTCOMES[columns.failure], timed)
 
 
-def _improve(best: dict[TaskKey, float], trial: "TrialFacts") -> bool:
-    """Take over the trial's time where it is better; whether it was."""
-    secs = trial.usable_secs
-    if secs is None or not secs < best.get(trial.task_key, -math.inf):
-        return False
-    best[trial.task_key] = secs
-    return True
+def _wall_secs(columns: "TrialColumns", started_at: datetime | None) -> Floats:
+    """By the clock, without pauses; a clock that is set back stands still."""
+    finished_us = columns.finished_at.astype("datetime64[us]").astype(np.int64)
+    if not len(finished_us):
+        return np.empty(0)
+    if started_at is None:
+        started_us = finished_us[0] - round(1e6 * columns.wall_secs[0])
+    else:
+        started_us = np.datetime64(started_at.astimezone(UTC).replace(tzinfo=None), "us").astype(np.int64)
+    waited = np.diff(finished_us, prepend=started_us) / 1e6
+    return np.cumsum(np.where((waited > 0) & (waited <= _PAUSE_SECS), waited, 0.0))
 
 
-def _latency(best: Mapping[TaskKey, float], weights: Mapping[TaskKey, int]) -> float:
-    latency_secs = math.fsum(weight * best[task_key] for task_key, weight in weights.items())
-    return latency_secs if math.isfinite(latency_secs) else math.nan
+def _latency(
+    steps: Improvements, start_secs: Floats, weights: Mapping[TaskKey, int], num_trials: int
+) -> Floats:
+    """The sum over all tasks after each trial, (n_trials,); NaN before each of them has a time."""
+    begun = np.isfinite(start_secs)
+    calls = np.array(list(weights.values()), dtype=np.float64)
+    first_of_task = np.full(len(calls), num_trials)
+    np.minimum.at(first_of_task, steps.task, steps.trial)
+    first_of_all = int(np.where(begun, 0, first_of_task).max(initial=0))
+    # Of differences that are summed up, a double would lose digits.
+    changes = np.zeros(num_trials + 1, dtype=np.longdouble)
+    changes[0] = math.fsum(calls[begun] * start_secs[begun])
+    before_secs = np.where(np.isfinite(steps.before_secs), steps.before_secs, 0.0).astype(np.longdouble)
+    # No trial is of two tasks.
+    changes[steps.trial + 1] = calls[steps.task] * (steps.after_secs - before_secs)
+    latency_secs = np.cumsum(changes)[1:].astype(np.float64)
+    latency_secs[:first_of_all] = np.nan
+    return latency_secs

@@ -3,17 +3,17 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from tunewright.core.types import MachinePeak, TaskKey, Workload
+from tunewright.plots.data import Trials, as_columns, improvements
 
 if TYPE_CHECKING:
     from tunewright.tuning_logs import TaskSummary
-    from tunewright.tuning_logs.trial_facts import TrialFacts
 
 Floats = npt.NDArray[np.float64]
 
@@ -110,27 +110,23 @@ def make_roofline(costs: Iterable[tuple[Workload, float]], peak: MachinePeak) ->
     )
 
 
-def task_histories(trials: Iterable["TrialFacts"], names: Mapping[TaskKey, str]) -> list[TaskHistory]:
+def task_histories(trials: Trials, names: Mapping[TaskKey, str]) -> list[TaskHistory]:
     """The records of each task that has one, in the order of `names`.
 
     Args:
         trials: of one machine, in whatever order.
     """
-    timed: dict[TaskKey, list[tuple[datetime, float]]] = {key: [] for key in names}
-    for trial in trials:
-        secs = trial.usable_secs
-        if secs is not None and trial.task_key in timed:
-            timed[trial.task_key].append((trial.finished_at, secs))
+    columns = as_columns(trials)
+    columns = columns.rows(np.lexsort((columns.usable_secs, columns.finished_at)))
+    weights = dict.fromkeys(names, 1)
+    steps = improvements(columns, weights, np.full(len(weights), np.inf))
     histories = []
-    for task_key, found in timed.items():
-        found.sort()
-        records: list[tuple[datetime, float]] = []
-        for moment, secs in found:
-            if not records or secs < records[-1][1]:
-                records.append((moment, secs))
-        if records:
-            moments, best_secs = zip(*records, strict=True)
-            histories.append(TaskHistory(names[task_key], moments, np.array(best_secs)))
+    for place, name in enumerate(names.values()):
+        of_task = steps.task == place
+        if of_task.any():
+            moments = columns.finished_at[steps.trial[of_task]].astype("datetime64[us]").tolist()
+            found_at = tuple(moment.replace(tzinfo=UTC) for moment in moments)
+            histories.append(TaskHistory(name, found_at, steps.after_secs[of_task]))
     return histories
 
 

@@ -1,9 +1,8 @@
 """How well the cost model ranked what was then measured, from the log alone."""
 
 import math
-import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,9 +11,10 @@ import numpy.typing as npt
 
 from tunewright.core.types import FailureKind, speed_ratio
 from tunewright.cost_model.metrics import spearman, top_k_recall
+from tunewright.plots.data import Trials, as_columns
 
 if TYPE_CHECKING:
-    from tunewright.tuning_logs.trial_facts import TrialFacts
+    from tunewright.tuning_logs.trial_columns import TrialColumns
 
 Floats = npt.NDArray[np.float64]
 
@@ -54,7 +54,7 @@ class _Batch:
         return top_k_recall(self.label, self.score, math.ceil(TOP_SHARE * len(self.label)))
 
 
-def model_quality(trials: Iterable["TrialFacts"], *, max_windows: int = 12) -> ModelQuality:
+def model_quality(trials: Trials, *, max_windows: int = 12) -> ModelQuality:
     """Compare scores with times, calibrated by the reference kernel.
 
     As in training, a pruned candidate has the time of its one sample, any other failure is the worst, and a
@@ -64,13 +64,9 @@ def model_quality(trials: Iterable["TrialFacts"], *, max_windows: int = 12) -> M
         trials: of one run, in the order in which they were measured.
         max_windows: how finely to show the change over time.
     """
-    scored: defaultdict[tuple[str, str | None], list[tuple[int, TrialFacts]]] = defaultdict(list)
-    num_trials = 0
-    for num_trials, trial in enumerate(trials, start=1):
-        if trial.predicted_score is not None and trial.failure_kind is not FailureKind.WORKER_LOST:
-            scored[trial.task_key, trial.setup.model_id].append((num_trials, trial))
-    batches = [batch for members in scored.values() if (batch := _batch(members)) is not None]
-    width = max(1, math.ceil(num_trials / max_windows))
+    columns = as_columns(trials)
+    batches = _batches(columns)
+    width = max(1, math.ceil(len(columns) / max_windows))
     windows: defaultdict[int, list[_Batch]] = defaultdict(list)
     for batch in batches:
         windows[math.ceil(batch.end / width)].append(batch)
@@ -84,32 +80,37 @@ def model_quality(trials: Iterable["TrialFacts"], *, max_windows: int = 12) -> M
     )
 
 
-def _batch(members: Sequence[tuple[int, "TrialFacts"]]) -> _Batch | None:
-    """None where there is nothing to rank: too few candidates, or none better than another."""
-    label = _labels([trial for _, trial in members])
-    if len(label) < MIN_RANKED or label.min() == label.max():
-        return None
-    score = np.array([trial.predicted_score for _, trial in members], dtype=np.float64)
-    return _Batch(members[-1][0], score, label)
+def _batches(columns: "TrialColumns") -> list[_Batch]:
+    """Of what was scored, that which can be ranked: in the order of its first trials."""
+    lost = tuple(FailureKind).index(FailureKind.WORKER_LOST)
+    scored = np.flatnonzero(np.isfinite(columns.predicted_score) & (columns.failure != lost))
+    of_batch = columns.task[scored] * len(columns.model_ids) + columns.model[scored]
+    order = np.argsort(of_batch, kind="stable")
+    ends = np.flatnonzero(np.diff(of_batch[order])) + 1
+    members = sorted(np.split(scored[order], ends), key=lambda indices: indices[:1].tolist())
+    labels = [_labels(columns, indices) for indices in members]
+    return [
+        _Batch(int(indices[-1]) + 1, columns.predicted_score[indices], label)
+        for indices, label in zip(members, labels, strict=True)
+        # Fewer cannot be ranked, nor can those of which none is better than another.
+        if len(label) >= MIN_RANKED and label.min() != label.max()
+    ]
 
 
-def _labels(trials: Sequence["TrialFacts"]) -> Floats:
+def _labels(columns: "TrialColumns", indices: npt.NDArray[np.int64]) -> Floats:
     """Calls per second, 0 of a failure."""
-    known = [trial.yardstick_secs for trial in trials if trial.yardstick_secs is not None]
-    usual_secs = float(np.median(known)) if known else None
-    return np.array([_calls_per_sec(trial, usual_secs) for trial in trials], dtype=np.float64)
-
-
-def _calls_per_sec(trial: "TrialFacts", usual_secs: float | None) -> float:
-    run_secs = trial.run_secs if trial.failure_kind in (None, FailureKind.PRUNED) else ()
-    return speed_ratio(trial.yardstick_secs, usual_secs) / statistics.median(run_secs) if run_secs else 0.0
+    yardsticks, places = np.unique(columns.yardstick_secs[indices], return_inverse=True)
+    known = columns.yardstick_secs[indices][~np.isnan(columns.yardstick_secs[indices])]
+    usual_secs = float(np.median(known)) if len(known) else None
+    ratios = [speed_ratio(None if math.isnan(secs) else secs, usual_secs) for secs in yardsticks.tolist()]
+    return np.nan_to_num(np.array(ratios)[places] / columns.sample_secs[indices], nan=0.0)
 
 
 def _places(values: Floats) -> Floats:
     """Mean ranks of equal values, scaled to [0, 1]."""
-    below = (values[:, np.newaxis] > values).sum(axis=1)
-    equal = (values[:, np.newaxis] == values).sum(axis=1)
-    return np.asarray((below + (equal - 1) / 2) / (len(values) - 1), dtype=np.float64)
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    mean_rank = np.cumsum(counts) - (counts + 1) / 2
+    return np.asarray(mean_rank[inverse] / (len(values) - 1), dtype=np.float64)
 
 
 def _mean(values: Sequence[float], batches: Sequence[_Batch]) -> float:

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from tunewright.core.errors import ConfigError
 from tunewright.core.types import TaskKey
 from tunewright.plots.data import (
@@ -18,6 +20,7 @@ from tunewright.plots.data import (
     count_outcomes,
     gains_by_origin,
     gains_by_task,
+    improvements,
     shares_by_task,
     task_shares,
 )
@@ -35,7 +38,7 @@ from tunewright.plots.model_data import ModelQuality, model_quality
 
 if TYPE_CHECKING:
     from tunewright.tuning_logs import SessionSummary, TaskSummary, TuningLog
-    from tunewright.tuning_logs.trial_facts import TrialFacts
+    from tunewright.tuning_logs.trial_columns import TrialColumns
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +46,14 @@ class SessionData:
     """A session's trials, and what this machine had recorded of the same tasks before.
 
     `weights`: calls per run of the model; `tasks`, in the same order, are over all sessions and machines.
+    `known` has usable trials alone.
     """
 
     summary: "SessionSummary"
     weights: Mapping[TaskKey, int]
     tasks: "tuple[TaskSummary, ...]"
-    trials: "tuple[TrialFacts, ...]" = field(repr=False)
-    known: "tuple[TrialFacts, ...]" = field(repr=False)
+    trials: "TrialColumns" = field(repr=False)
+    known: "TrialColumns" = field(repr=False)
 
     @property
     def names(self) -> dict[TaskKey, str]:
@@ -62,16 +66,16 @@ class SessionData:
         return best_so_far(self.trials, weights, known=known, started_at=self.summary.created_at)
 
     def shares_by_task(self) -> dict[TaskKey, TaskShare]:
-        return shares_by_task([*self.known, *self.trials], self.weights, self.names)
+        return shares_by_task(self._known_and_own(), self.weights, self.names)
 
     def shares(self) -> list[TaskShare]:
-        return task_shares([*self.known, *self.trials], self.weights, self.names)
+        return task_shares(self._known_and_own(), self.weights, self.names)
 
     def gains_by_task(self) -> Gains:
         return gains_by_task(self.shares())
 
     def gains_by_origin(self) -> Gains:
-        return gains_by_origin([*self.known, *self.trials], self.weights)
+        return gains_by_origin(self._known_and_own(), self.weights)
 
     def outcomes(self) -> TrialOutcomes:
         return count_outcomes(self.trials)
@@ -79,25 +83,32 @@ class SessionData:
     def model_quality(self) -> ModelQuality:
         return model_quality(self.trials)
 
+    def best_trials(self, *, is_alone: bool = False) -> "TrialColumns":
+        """The best usable trial of each task that has one, in the order of the weights."""
+        columns = self.trials if is_alone else self._known_and_own()
+        steps = improvements(columns, self.weights, np.full(len(self.weights), np.inf))
+        last_of_task = dict(zip(steps.task.tolist(), steps.trial.tolist(), strict=True))
+        chosen = [last_of_task[place] for place in sorted(last_of_task)]
+        return columns.rows(np.array(chosen, dtype=np.int64))
+
+    def _known_and_own(self) -> "TrialColumns":
+        return self.known.followed_by(self.trials)
+
 
 def read_session(log: "TuningLog", summary: "SessionSummary") -> SessionData:
     weights = log.session_weights(summary.session_id)
     tasks = {task.task_key: task for task in log.tasks()}
-    trials = tuple(log.trial_facts(session_id=summary.session_id))
-    first_id = trials[0].record_id if trials else 0
+    trials = log.trial_columns(session_id=summary.session_id)
     return SessionData(
         summary=summary,
         weights=weights,
         tasks=tuple(tasks[task_key] for task_key in weights),
         trials=trials,
-        known=tuple(
-            trial
-            for other in log.sessions()
-            if other.session_id != summary.session_id
-            and other.machine_fingerprint == summary.machine_fingerprint
-            and not weights.keys().isdisjoint(log.session_weights(other.session_id))
-            for trial in log.trial_facts(session_id=other.session_id)
-            if trial.record_id < first_id and trial.task_key in weights
+        known=log.trial_columns(
+            task_keys=weights.keys(),
+            machine_fingerprint=summary.machine_fingerprint,
+            is_usable_only=True,
+            before_record_id=int(trials.record_id[0]) if len(trials) else 0,
         ),
     )
 
@@ -146,7 +157,8 @@ def read_roofline(log: "TuningLog", session: SessionData) -> Roofline:
             f"the log has no limits of machine {summary.machine_fingerprint} for {summary.target.mcpu} with "
             f"{summary.target.num_threads} threads: measure them there with `tunewright machine peak`"
         )
-    best = {task_key: trial.usable_secs or 0.0 for task_key, trial in _best_trials(session).items()}
+    trials = session.best_trials()
+    best = dict(zip(_keys(trials), trials.usable_secs.tolist(), strict=True))
     tasks = sorted(
         (task for task in session.tasks if task.task_key in best),
         key=lambda task: -session.weights[task.task_key] * best[task.task_key],
@@ -159,11 +171,10 @@ def read_history(log: "TuningLog", session: SessionData) -> list[TaskHistory]:
     shares = session.shares_by_task()
     costs = {task_key: share.weight * share.before_secs for task_key, share in shares.items()}
     tasks = sorted(session.tasks, key=lambda task: -costs.get(task.task_key, 0.0))
-    trials = (
-        trial
-        for task in tasks
-        for trial in log.trial_facts(task_key=task.task_key)
-        if trial.machine.fingerprint == session.summary.machine_fingerprint
+    trials = log.trial_columns(
+        task_keys=session.weights.keys(),
+        machine_fingerprint=session.summary.machine_fingerprint,
+        is_usable_only=True,
     )
     return task_histories(trials, {task.task_key: task.name for task in tasks})
 
@@ -186,20 +197,13 @@ def read_coverage(log: "TuningLog", sessions: Sequence["SessionSummary"]) -> lis
     ]
 
 
-def _best_trials(session: SessionData) -> "dict[TaskKey, TrialFacts]":
-    """The session's own and what was known before."""
-    best: dict[TaskKey, TrialFacts] = {}
-    for trial in (*session.known, *session.trials):
-        secs = trial.usable_secs
-        known = best.get(trial.task_key)
-        if secs is not None and (known is None or secs < (known.usable_secs or 0.0)):
-            best[trial.task_key] = trial
-    return best
-
-
 def _best_samples(log: "TuningLog", session: SessionData) -> Iterator[tuple[TaskKey, tuple[float, ...]]]:
     """Of the best record of each task that the session measured itself, what it ranks by."""
-    alone = SessionData(session.summary, session.weights, session.tasks, session.trials, known=())
-    for task_key, trial in _best_trials(alone).items():
-        races = log.races(trial.record_id)
-        yield task_key, races[-1].run_secs if races else trial.run_secs
+    trials = session.best_trials(is_alone=True)
+    for task_key, record_id in zip(_keys(trials), trials.record_id.tolist(), strict=True):
+        races = log.races(record_id)
+        yield task_key, races[-1].run_secs if races else log.record(record_id).record.result.run_secs
+
+
+def _keys(trials: "TrialColumns") -> list[TaskKey]:
+    return [trials.task_keys[code] for code in trials.task.tolist()]

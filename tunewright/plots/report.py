@@ -6,14 +6,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
 from matplotlib.axes import Axes
 
 from tunewright.core.keys import short_key
-from tunewright.core.types import FailureKind
+from tunewright.core.types import FailureKind, MeasureFailure
 from tunewright.core.units import format_duration, format_ms
 from tunewright.plots import report_html
 from tunewright.plots.axes import inline_svg, offscreen_axes, shorten
 from tunewright.plots.curve import tuning_curve
+from tunewright.plots.data import task_places
 from tunewright.plots.gains import gain_height_inches, where_the_gain_came_from
 from tunewright.plots.log_data import HAS_RECORD, STATES, ModelCoverage
 from tunewright.plots.machine import ROOFLINE_INCHES, roofline
@@ -56,7 +58,7 @@ def session_report(log: "TuningLog", summary: "SessionSummary", *, made: str) ->
             report_html.heading(2, "Tasks"),
             _task_table(data),
             report_html.heading(2, "Failed and pruned trials"),
-            _failure_table(data),
+            _failure_table(log, data),
         ],
     )
 
@@ -214,12 +216,13 @@ def _result_text(data: SessionData, models: Sequence[ModelCoverage]) -> str:
 
 def _task_table(data: SessionData) -> str:
     """The costliest first, those without a time last."""
-    trials = Counter(trial.task_key for trial in data.trials)
-    failed = Counter(
-        trial.task_key
-        for trial in data.trials
-        if trial.failure_kind is not None and trial.failure_kind is not FailureKind.PRUNED
-    )
+    places = task_places(data.trials, data.weights)
+    failure = data.trials.failure
+    pruned = tuple(FailureKind).index(FailureKind.PRUNED)
+    num_trials = dict(zip(data.weights, np.bincount(places, minlength=len(data.weights)), strict=True))
+    has_failed = (failure >= 0) & (failure != pruned)
+    num_failed = np.bincount(places[has_failed], minlength=len(data.weights))
+    failed = dict(zip(data.weights, num_failed, strict=True))
     shares = data.shares_by_task()
     costs = {task_key: share.weight * share.before_secs for task_key, share in shares.items()}
     rows = []
@@ -230,7 +233,7 @@ def _task_table(data: SessionData) -> str:
                 short_key(task.task_key),
                 shorten(task.name, _MAX_NAME_CHARS),
                 str(data.weights[task.task_key]),
-                f"{trials[task.task_key]:,}",
+                f"{num_trials[task.task_key]:,}",
                 f"{failed[task.task_key]:,}",
                 "-" if share is None else format_ms(share.before_secs),
                 "-" if share is None else format_ms(share.after_secs),
@@ -242,14 +245,17 @@ def _task_table(data: SessionData) -> str:
     return report_html.table(heads, rows) if rows else report_html.paragraph("The session has no task.")
 
 
-def _failure_table(data: SessionData) -> str:
+def _failure_table(log: "TuningLog", data: SessionData) -> str:
     """Each kind with one of its messages, the newest."""
+    failures = data.trials.failure
     counts: Counter[FailureKind] = Counter()
     messages: dict[FailureKind, str] = {}
-    for trial in data.trials:
-        if trial.failure_kind is not None:
-            counts[trial.failure_kind] += 1
-            messages[trial.failure_kind] = trial.message or ""
+    for code, kind in enumerate(FailureKind):
+        (of_kind,) = np.nonzero(failures == code)
+        if len(of_kind):
+            counts[kind] = len(of_kind)
+            newest = log.record(int(data.trials.record_id[of_kind[-1]])).record.result
+            messages[kind] = newest.message if isinstance(newest, MeasureFailure) else ""
     if not counts:
         return report_html.paragraph(f"None of {_count(len(data.trials), 'trial')} failed.")
     rows = [
