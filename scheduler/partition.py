@@ -2,9 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from tunewright.core.types import TargetSpec, TaskKey, TensorSpec, TuningTask, Workload
-from tunewright.scheduler.importer import ImportedModel
+
+if TYPE_CHECKING:
+    # Imports ONNX, which commands that read the log alone need not wait for.
+    from tunewright.scheduler.importer import ImportedModel
 
 # What the estimate of a task's time assumes of one thread. Only the ratio matters for shares: about what
 # one AVX-512 core of a shared cloud machine reaches.
@@ -30,7 +34,7 @@ class Partition:
         return predicted_secs(task) * task.weight / total if total else 0.0
 
 
-def partition(model: ImportedModel) -> Partition:
+def partition(model: "ImportedModel") -> Partition:
     """The distinct workloads of a model; names of nodes and constants, and weights, play no part."""
     from tunewright.core.tvm_adapter.canonical import canonical_workload
     from tunewright.core.tvm_adapter.graph import call_sites

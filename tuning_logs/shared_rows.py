@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from tunewright.core.types import MachineInfo, TargetSpec
@@ -56,8 +56,13 @@ def ensure_ids(
 
 def insert_or_ignore(session: Session, table: Any, rows: Sequence[codec.Fields]) -> None:
     """Store rows but for those whose unique key is taken."""
-    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    session.execute(dialect.insert(table.__table__).on_conflict_do_nothing(), rows)
+    if session.get_bind().dialect.name == "postgresql":
+        # Imported where it is needed: a command that reads a file is not kept waiting for it.
+        from sqlalchemy.dialects import postgresql
+
+        session.execute(postgresql.insert(table.__table__).on_conflict_do_nothing(), rows)
+    else:
+        session.execute(sqlite.insert(table.__table__).on_conflict_do_nothing(), rows)
 
 
 def machine_ids(session: Session, machines: Iterable[MachineInfo]) -> dict[MachineInfo, int]:

@@ -1,5 +1,8 @@
 """`tunewright plot` on a real log file: pictures where there is something to draw, else one sentence."""
 
+import gc
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
@@ -158,3 +161,21 @@ def test_sessions_of_different_machines_are_not_compared(tuned: TuningLog, tmp_p
     add_session(tuned, "cc33", [(CONV, success(0.1))], machine=OTHER_MACHINE)
     with pytest.raises(ConfigError, match="different machines"):
         run(tmp_path, "compare", "aa", "cc", "-o", str(tmp_path / "x.png"))
+
+
+def test_collecting_goes_on_after_the_command(tuned: TuningLog, tmp_path: Path) -> None:
+    assert gc.isenabled()
+    drawn(tmp_path, "tasks")
+    assert gc.isenabled()
+
+
+def test_only_what_a_picture_needs_is_imported(tuned: TuningLog, tmp_path: Path) -> None:
+    heavy = {"onnx", "onnxruntime", "pandas", "ray", "scipy", "torch", "tvm", "tvm_ffi", "xgboost", "psycopg"}
+    script = (
+        "import sys; from tunewright.cli.app import app\n"
+        "try: app(sys.argv[1:])\n"
+        f"except SystemExit: print(sorted({heavy!r} & sys.modules.keys()))"
+    )
+    command = ["plot", "curve", "-o", str(tmp_path / "x.svg"), "--log", f"sqlite:///{tmp_path}/tuning.db"]
+    child = subprocess.run([sys.executable, "-c", script, *command], capture_output=True, text=True)
+    assert (child.stdout, child.returncode) == ("[]\n", 0), child.stderr

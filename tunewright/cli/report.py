@@ -8,7 +8,7 @@ import typer
 
 import tunewright
 from tunewright.cli import settings
-from tunewright.cli.plot import find_session
+from tunewright.cli.plot import find_session, without_collecting
 from tunewright.core.errors import ConfigError
 
 _ALL = "all"
@@ -36,7 +36,7 @@ def report(
     from tunewright.tuning_logs import TuningLog
 
     made = f"made {datetime.now(UTC):%Y-%m-%d %H:%M} UTC with Tunewright {tunewright.__version__}"
-    with TuningLog.open(settings.log_url(log), read_only=True) as tuning_log:
+    with without_collecting(), TuningLog.open(settings.log_url(log), read_only=True) as tuning_log:
         if session == _ALL:
             page = log_report(tuning_log, made=made)
         else:
