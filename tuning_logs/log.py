@@ -22,6 +22,7 @@ from tunewright.core.closeable import Closeable
 from tunewright.core.errors import ConfigError, StoreError
 from tunewright.core.keys import canonical_json
 from tunewright.core.log_url import file_url
+from tunewright.core.trial_columns import TrialColumns
 from tunewright.core.types import (
     CandidateKey,
     FailureKind,
@@ -290,7 +291,7 @@ class TuningLog(Closeable):
         conditions = queries.of_task_and_session(task_key, session_id)
         return trial_facts.pages(self._reading, self._shared, conditions)
 
-    def trial_columns(self, **selection: Unpack[trial_columns.Selection]) -> trial_columns.TrialColumns:
+    def trial_columns(self, **selection: Unpack[trial_columns.Selection]) -> TrialColumns:
         """The trials that meet all that is given, oldest first, as arrays of what pictures need of them."""
         return trial_columns.read(self._reading, self._shared, selection)
 

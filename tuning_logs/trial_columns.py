@@ -1,36 +1,31 @@
-"""Trials as arrays: a picture of a hundred thousand of them needs sums and minima, not objects.
-
-Only the columns that pictures are drawn from are read, page by page, and each page becomes arrays at once.
-"""
+"""Trials read as arrays: only the columns that pictures are drawn from, page by page."""
 
 import json
 import statistics
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, fields
-from typing import Any, TypedDict, TypeVar
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 from sqlalchemy import ColumnElement, Integer, String, and_, case, cast, func, select, true, type_coerce
 from sqlalchemy.orm import Session
 
-from tunewright.core.types import FailureKind, Origin, TaskKey
+from tunewright.core.trial_columns import (
+    FAILURE_KINDS,
+    ORIGINS,
+    SUCCEEDED,
+    Floats,
+    TrialColumns,
+    encoded,
+)
+from tunewright.core.types import FailureKind, TaskKey
 from tunewright.tuning_logs import queries
 from tunewright.tuning_logs.shared_rows import SharedRows, chunks
 from tunewright.tuning_logs.tables import RaceRow, TaskRow, TrialRow
 from tunewright.tuning_logs.trial_facts import TrialFacts
 
-Codes = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
 Reading = Callable[[], AbstractContextManager[Session]]
-_Name = TypeVar("_Name")
-
-ORIGINS = tuple(Origin)
-FAILURE_KINDS = tuple(FailureKind)
-SUCCEEDED = -1
 
 # A page is one transaction, over before a writer has waited for long.
 PAGE_SIZE = 10_000
@@ -38,80 +33,33 @@ PAGE_SIZE = 10_000
 _MAX_SPREAD = 8
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class TrialColumns:
-    """Trials, oldest first, as arrays of shape (n_trials,); a number that there is not is NaN.
-
-    `task`, `model`, `origin` and `failure` are places in `task_keys`, `model_ids`, `ORIGINS` and
-    `FAILURE_KINDS`; the failure of a success is `SUCCEEDED`. `usable_secs` is what a trial ranks by where it
-    may be called best: verified, and not in quarantine. `sample_secs` is the median of its own samples,
-    whatever its races said, and of a pruned candidate the censored one. `finished_at` is UTC.
-    """
-
-    task_keys: tuple[TaskKey, ...]
-    model_ids: tuple[str | None, ...]
-    record_id: Codes = field(repr=False)
-    task: Codes = field(repr=False)
-    model: Codes = field(repr=False)
-    origin: Codes = field(repr=False)
-    failure: Codes = field(repr=False)
-    is_verified: Flags = field(repr=False)
-    is_in_quarantine: Flags = field(repr=False)
-    is_duplicate: Flags = field(repr=False)
-    usable_secs: Floats = field(repr=False)
-    sample_secs: Floats = field(repr=False)
-    build_secs: Floats = field(repr=False)
-    wall_secs: Floats = field(repr=False)
-    yardstick_secs: Floats = field(repr=False)
-    predicted_score: Floats = field(repr=False)
-    finished_at: npt.NDArray[np.datetime64] = field(repr=False)
-
-    def __len__(self) -> int:
-        return len(self.record_id)
-
-    @classmethod
-    def of(cls, trials: "TrialColumns | Iterable[TrialFacts]") -> "TrialColumns":
-        """The same trials as columns; nothing is copied where they are columns already."""
-        if isinstance(trials, TrialColumns):
-            return trials
-        facts = list(trials)
-        task_keys, task = _encoded([trial.task_key for trial in facts])
-        model_ids, model = _encoded([trial.setup.model_id for trial in facts])
-        moments = [trial.finished_at.replace(tzinfo=None) for trial in facts]
-        return cls(
-            task_keys=task_keys,
-            model_ids=model_ids,
-            record_id=np.array([trial.record_id for trial in facts], dtype=np.int64),
-            task=task,
-            model=model,
-            origin=np.array([ORIGINS.index(trial.origin) for trial in facts], dtype=np.int64),
-            failure=np.array([_failure_code(trial.failure_kind) for trial in facts], dtype=np.int64),
-            is_verified=np.array([trial.is_verified for trial in facts], dtype=np.bool_),
-            is_in_quarantine=np.array([trial.is_in_quarantine for trial in facts], dtype=np.bool_),
-            is_duplicate=np.array([trial.is_duplicate for trial in facts], dtype=np.bool_),
-            usable_secs=np.array([trial.usable_secs for trial in facts], dtype=np.float64),
-            sample_secs=np.array([_sample_secs(trial) for trial in facts], dtype=np.float64),
-            build_secs=np.array([trial.build_secs for trial in facts], dtype=np.float64),
-            wall_secs=np.array([trial.wall_secs for trial in facts], dtype=np.float64),
-            yardstick_secs=np.array([trial.yardstick_secs for trial in facts], dtype=np.float64),
-            predicted_score=np.array([trial.predicted_score for trial in facts], dtype=np.float64),
-            finished_at=np.array(moments, dtype="datetime64[us]"),
-        )
-
-    def rows(self, chosen: Flags | Codes) -> "TrialColumns":
-        """Some of the trials: those where a mask is true, or of those indices."""
-        arrays = {name: getattr(self, name)[chosen] for name in _ARRAYS}
-        return TrialColumns(self.task_keys, self.model_ids, **arrays)
-
-    def followed_by(self, later: "TrialColumns") -> "TrialColumns":
-        """These trials and then the others."""
-        arrays = {name: np.concatenate([getattr(self, name), getattr(later, name)]) for name in _ARRAYS}
-        task_keys, arrays["task"] = _concatenated(self.task_keys, self.task, later.task_keys, later.task)
-        model_ids, arrays["model"] = _concatenated(self.model_ids, self.model, later.model_ids, later.model)
-        return TrialColumns(task_keys, model_ids, **arrays)
-
-
-_ARRAYS = tuple(one.name for one in fields(TrialColumns))[2:]
+def as_columns(trials: TrialColumns | Iterable[TrialFacts]) -> TrialColumns:
+    """The same trials as columns; nothing is copied where they are columns already."""
+    if isinstance(trials, TrialColumns):
+        return trials
+    facts = list(trials)
+    task_keys, task = encoded([trial.task_key for trial in facts])
+    model_ids, model = encoded([trial.setup.model_id for trial in facts])
+    moments = [trial.finished_at.replace(tzinfo=None) for trial in facts]
+    return TrialColumns(
+        task_keys=task_keys,
+        model_ids=model_ids,
+        record_id=np.array([trial.record_id for trial in facts], dtype=np.int64),
+        task=task,
+        model=model,
+        origin=np.array([ORIGINS.index(trial.origin) for trial in facts], dtype=np.int64),
+        failure=np.array([_failure_code(trial.failure_kind) for trial in facts], dtype=np.int64),
+        is_verified=np.array([trial.is_verified for trial in facts], dtype=np.bool_),
+        is_in_quarantine=np.array([trial.is_in_quarantine for trial in facts], dtype=np.bool_),
+        is_duplicate=np.array([trial.is_duplicate for trial in facts], dtype=np.bool_),
+        usable_secs=np.array([trial.usable_secs for trial in facts], dtype=np.float64),
+        sample_secs=np.array([_sample_secs(trial) for trial in facts], dtype=np.float64),
+        build_secs=np.array([trial.build_secs for trial in facts], dtype=np.float64),
+        wall_secs=np.array([trial.wall_secs for trial in facts], dtype=np.float64),
+        yardstick_secs=np.array([trial.yardstick_secs for trial in facts], dtype=np.float64),
+        predicted_score=np.array([trial.predicted_score for trial in facts], dtype=np.float64),
+        finished_at=np.array(moments, dtype="datetime64[us]"),
+    )
 
 
 class Selection(TypedDict, total=False):
@@ -239,24 +187,9 @@ def _named(session: Session, shared: SharedRows, columns: dict[str, npt.NDArray[
         keys |= {row_id: TaskKey(key) for row_id, key in session.execute(query)}
     setup_ids, setups = np.unique(columns["model"], return_inverse=True)
     known = shared.setups(session, setup_ids.tolist())
-    model_ids, codes = _encoded([known[row_id].model_id for row_id in setup_ids.tolist()])
+    model_ids, codes = encoded([known[row_id].model_id for row_id in setup_ids.tolist()])
     columns["model"] = codes[setups]
     return TrialColumns(tuple(keys[row_id] for row_id in task_ids.tolist()), model_ids, **columns)
-
-
-def _encoded(names: Sequence[_Name]) -> tuple[tuple[_Name, ...], Codes]:
-    """Each name once, and the place of each in them."""
-    place_of: defaultdict[_Name, int] = defaultdict(lambda: len(place_of))
-    places = np.array([place_of[name] for name in names], dtype=np.int64)
-    return tuple(place_of), places
-
-
-def _concatenated(
-    names: Sequence[_Name], places: Codes, later_names: Sequence[_Name], later_places: Codes
-) -> tuple[tuple[_Name, ...], Codes]:
-    """Places in all of the names."""
-    every, place_of = _encoded([*names, *later_names])
-    return every, np.concatenate([places, place_of[len(names) :][later_places]])
 
 
 def _failure_code(kind: FailureKind | None) -> int:

@@ -11,9 +11,10 @@ import pytest
 from log_samples import MACHINE, START, make_record, make_session, make_task, success
 
 from tunewright.core.log_url import file_url
+from tunewright.core.trial_columns import FAILURE_KINDS, ORIGINS, SUCCEEDED, TrialColumns
 from tunewright.core.types import FailureKind, MeasureFailure, TuningRecord
 from tunewright.tuning_logs import TuningLog, trial_columns
-from tunewright.tuning_logs.trial_columns import FAILURE_KINDS, ORIGINS, SUCCEEDED, TrialColumns
+from tunewright.tuning_logs.trial_columns import as_columns
 
 TASK, OTHER = make_task(64), make_task(128)
 ABROAD = replace(MACHINE, cpu_model="Other CPU")
@@ -72,7 +73,7 @@ def test_columns_are_the_facts_however_they_are_read(
     monkeypatch.setattr(trial_columns, "PAGE_SIZE", page_size)
     monkeypatch.setattr(trial_columns, "_MAX_SPREAD", max_spread)
     for selection in ({}, {"session_id": "session-2"}, {"session_id": "none"}):
-        expected = TrialColumns.of(log.trial_facts(**selection))
+        expected = as_columns(log.trial_facts(**selection))
         assert_same(log.trial_columns(**selection), expected)
     assert len(log.trial_columns()) == 36
 
@@ -109,13 +110,13 @@ def test_a_selection_is_all_that_is_given(log: TuningLog) -> None:
 def test_rows_and_joined_columns_keep_their_names(log: TuningLog) -> None:
     one, other = log.trial_columns(session_id="session-1"), log.trial_columns(session_id="session-2")
     facts = [*log.trial_facts(session_id="session-2"), *log.trial_facts(session_id="session-1")]
-    assert_same(other.followed_by(one), TrialColumns.of(facts))
-    empty = TrialColumns.of([])
+    assert_same(other.followed_by(one), as_columns(facts))
+    empty = as_columns([])
     assert_same(empty.followed_by(one), one)
     assert_same(one.followed_by(empty), one)
     chosen = other.followed_by(one).rows(np.array([1, 13]))
-    assert_same(chosen, TrialColumns.of([facts[1], facts[13]]))
-    assert TrialColumns.of(one) is one
+    assert_same(chosen, as_columns([facts[1], facts[13]]))
+    assert as_columns(one) is one
 
 
 def test_a_trial_that_comes_while_the_pages_are_read_is_left_out(

@@ -6,12 +6,12 @@ siblings make them from an open log, whose session may still be running. Where t
 plot raises `ValueError`.
 """
 
+from tunewright.core.task_shares import TaskShare
 from tunewright.plots.axes import inline_svg, offscreen_axes, save
 from tunewright.plots.curve import tuning_curve
 from tunewright.plots.data import (
     BestSoFar,
     Gains,
-    TaskShare,
     TrialOutcomes,
     best_so_far,
     count_outcomes,

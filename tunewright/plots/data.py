@@ -1,23 +1,24 @@
 """What the plots of a session's trials draw, computed from what the log returns; no drawing here."""
 
-import itertools
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TypeAlias, Union
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from tunewright.core.task_shares import Improvements, TaskShare, best_secs, improvements, task_places
+from tunewright.core.task_shares import shares_by_task as shares_of_columns
+from tunewright.core.trial_columns import FAILURE_KINDS, ORIGINS, TrialColumns
 from tunewright.core.types import FailureKind, Origin, TaskKey
 
 if TYPE_CHECKING:
-    from tunewright.tuning_logs.trial_columns import TrialColumns
     from tunewright.tuning_logs.trial_facts import TrialFacts
 
-Trials: TypeAlias = Union["TrialColumns", Iterable["TrialFacts"]]
+Trials: TypeAlias = TrialColumns | Iterable["TrialFacts"]
 """As columns, which a hundred thousand take; or one by one, in the order in which they were measured."""
 
 Floats = npt.NDArray[np.float64]
@@ -41,21 +42,6 @@ class BestSoFar:
     device_secs: Floats = field(repr=False)
     wall_secs: Floats = field(repr=False)
     latency_secs: Floats = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class TaskShare:
-    """What one task costs a run of the model: `weight` calls of so many seconds, before and after tuning."""
-
-    name: str
-    weight: int
-    before_secs: float
-    after_secs: float
-
-    @property
-    def gain_secs(self) -> float:
-        """What tuning took off a run of the model."""
-        return self.weight * (self.before_secs - self.after_secs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,23 +69,19 @@ class TrialOutcomes:
         return int(self.edges[-1])
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Improvements:
-    """When a task's best time became better: arrays (n_improvements,), in the order of the trials.
+def as_columns(trials: Trials) -> TrialColumns:
+    if isinstance(trials, TrialColumns):
+        return trials
+    from tunewright.tuning_logs.trial_columns import as_columns
 
-    `trial`: its index; `task`: the task's place in the weights; `before_secs` is infinite at first.
-    """
-
-    trial: Counts = field(repr=False)
-    task: Counts = field(repr=False)
-    before_secs: Floats = field(repr=False)
-    after_secs: Floats = field(repr=False)
+    return as_columns(trials)
 
 
-def as_columns(trials: Trials) -> "TrialColumns":
-    from tunewright.tuning_logs.trial_columns import TrialColumns
-
-    return TrialColumns.of(trials)
+def shares_by_task(
+    trials: Trials, weights: Mapping[TaskKey, int], names: Mapping[TaskKey, str]
+) -> dict[TaskKey, TaskShare]:
+    """As `core.task_shares` says."""
+    return shares_of_columns(as_columns(trials), weights, names)
 
 
 def best_so_far(
@@ -130,62 +112,6 @@ def best_so_far(
         wall_secs=_wall_secs(columns, started_at),
         latency_secs=_latency(improvements(columns, weights, start_secs), start_secs, weights, num_trials),
     )
-
-
-def task_places(columns: "TrialColumns", weights: Mapping[TaskKey, int]) -> Counts:
-    """The place of each trial's task in the weights, -1 of a task that has none."""
-    place_of = {task_key: place for place, task_key in enumerate(weights)}
-    places = np.array([place_of.get(task_key, -1) for task_key in columns.task_keys], dtype=np.int64)
-    return places[columns.task]
-
-
-def best_secs(columns: "TrialColumns", weights: Mapping[TaskKey, int]) -> Floats:
-    """Of each task of the weights; infinite where there is no usable time."""
-    places = task_places(columns, weights)
-    is_usable = (places >= 0) & np.isfinite(columns.usable_secs)
-    best = np.full(len(weights), np.inf)
-    np.minimum.at(best, places[is_usable], columns.usable_secs[is_usable])
-    return best
-
-
-def improvements(columns: "TrialColumns", weights: Mapping[TaskKey, int], start_secs: Floats) -> Improvements:
-    """Args: start_secs: (n_tasks,) what was known before the trials, infinite where nothing was."""
-    places = task_places(columns, weights)
-    usable = np.flatnonzero((places >= 0) & np.isfinite(columns.usable_secs))
-    # Task by task, those of a task in the order of the trials.
-    usable = usable[np.argsort(places[usable], kind="stable")]
-    secs, task = columns.usable_secs[usable], places[usable]
-    before = np.empty(len(usable))
-    ends = np.searchsorted(task, np.arange(len(weights) + 1))
-    for place, (begin, end) in enumerate(itertools.pairwise(ends)):
-        so_far = np.append(start_secs[place], secs[begin:end])
-        before[begin:end] = np.minimum.accumulate(so_far)[:-1]
-    found = np.flatnonzero(secs < before)
-    found = found[np.argsort(usable[found], kind="stable")]
-    return Improvements(usable[found], task[found], before[found], secs[found])
-
-
-def shares_by_task(
-    trials: Trials, weights: Mapping[TaskKey, int], names: Mapping[TaskKey, str]
-) -> dict[TaskKey, TaskShare]:
-    """Before and after of each task that has a usable time, in the order of `weights`.
-
-    Before is the default schedule's time, or that of the first success where the default was not measured.
-    """
-    columns = as_columns(trials)
-    places = task_places(columns, weights)
-    usable = np.flatnonzero((places >= 0) & np.isfinite(columns.usable_secs))
-    seeds = usable[columns.origin[usable] == tuple(Origin).index(Origin.SEED)]
-    before = np.full(len(weights), np.nan)
-    for chosen in (usable, seeds):
-        tasks, firsts = np.unique(places[chosen], return_index=True)
-        before[tasks] = columns.usable_secs[chosen[firsts]]
-    after = best_secs(columns, weights)
-    return {
-        task_key: TaskShare(names[task_key], weight, float(before[place]), float(after[place]))
-        for place, (task_key, weight) in enumerate(weights.items())
-        if not math.isnan(before[place])
-    }
 
 
 def task_shares(
@@ -252,11 +178,11 @@ _NAME_OF_ORIGIN = {
     Origin.IMPORT: "imported records",
 }
 # In the order of the columns' codes.
-_ORIGIN_NAMES = tuple(_NAME_OF_ORIGIN[origin] for origin in Origin)
-_FAILURE_OUTCOMES = np.array([OUTCOMES.index(kind.value) for kind in FailureKind])
+_ORIGIN_NAMES = tuple(_NAME_OF_ORIGIN[origin] for origin in ORIGINS)
+_FAILURE_OUTCOMES = np.array([OUTCOMES.index(kind.value) for kind in FAILURE_KINDS])
 
 
-def _outcomes(columns: "TrialColumns") -> Counts:
+def _outcomes(columns: TrialColumns) -> Counts:
     """The place in `OUTCOMES` of each trial."""
     timed = np.where(columns.is_duplicate, OUTCOMES.index(DUPLICATE), OUTCOMES.index(TIMED))
     timed = np.where(columns.is_verified, OUTCOMES.index(VERIFIED), timed)
@@ -264,7 +190,7 @@ def _outcomes(columns: "TrialColumns") -> Counts:
     return np.where(columns.failure >= 0, _FAILURE_OUTCOMES[columns.failure], timed)
 
 
-def _wall_secs(columns: "TrialColumns", started_at: datetime | None) -> Floats:
+def _wall_secs(columns: TrialColumns, started_at: datetime | None) -> Floats:
     """By the clock, without pauses; a clock that is set back stands still."""
     finished_us = columns.finished_at.astype("datetime64[us]").astype(np.int64)
     if not len(finished_us):

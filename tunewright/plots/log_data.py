@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from tunewright.core.task_shares import improvements
 from tunewright.core.types import MachinePeak, TaskKey, Workload
-from tunewright.plots.data import Trials, as_columns, improvements
+from tunewright.plots.data import Trials, as_columns
 
 if TYPE_CHECKING:
     from tunewright.tuning_logs import TaskSummary

@@ -4,17 +4,14 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from tunewright.core.trial_columns import TrialColumns
 from tunewright.core.types import FailureKind, speed_ratio
 from tunewright.cost_model.metrics import spearman, top_k_recall
 from tunewright.plots.data import Trials, as_columns
-
-if TYPE_CHECKING:
-    from tunewright.tuning_logs.trial_columns import TrialColumns
 
 Floats = npt.NDArray[np.float64]
 
@@ -80,7 +77,7 @@ def model_quality(trials: Trials, *, max_windows: int = 12) -> ModelQuality:
     )
 
 
-def _batches(columns: "TrialColumns") -> list[_Batch]:
+def _batches(columns: TrialColumns) -> list[_Batch]:
     """Of what was scored, that which can be ranked: in the order of its first trials."""
     lost = tuple(FailureKind).index(FailureKind.WORKER_LOST)
     scored = np.flatnonzero(np.isfinite(columns.predicted_score) & (columns.failure != lost))
@@ -97,7 +94,7 @@ def _batches(columns: "TrialColumns") -> list[_Batch]:
     ]
 
 
-def _labels(columns: "TrialColumns", indices: npt.NDArray[np.int64]) -> Floats:
+def _labels(columns: TrialColumns, indices: npt.NDArray[np.int64]) -> Floats:
     """Calls per second, 0 of a failure."""
     yardsticks, places = np.unique(columns.yardstick_secs[indices], return_inverse=True)
     known = columns.yardstick_secs[indices][~np.isnan(columns.yardstick_secs[indices])]

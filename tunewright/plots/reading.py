@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tunewright.core.errors import ConfigError
+from tunewright.core.task_shares import TaskShare, improvements
+from tunewright.core.trial_columns import TrialColumns
 from tunewright.core.types import TaskKey
 from tunewright.plots.data import (
     BestSoFar,
     Gains,
-    TaskShare,
     TrialOutcomes,
     best_so_far,
     count_outcomes,
     gains_by_origin,
     gains_by_task,
-    improvements,
     shares_by_task,
     task_shares,
 )
@@ -38,7 +38,6 @@ from tunewright.plots.model_data import ModelQuality, model_quality
 
 if TYPE_CHECKING:
     from tunewright.tuning_logs import SessionSummary, TaskSummary, TuningLog
-    from tunewright.tuning_logs.trial_columns import TrialColumns
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +51,8 @@ class SessionData:
     summary: "SessionSummary"
     weights: Mapping[TaskKey, int]
     tasks: "tuple[TaskSummary, ...]"
-    trials: "TrialColumns" = field(repr=False)
-    known: "TrialColumns" = field(repr=False)
+    trials: TrialColumns = field(repr=False)
+    known: TrialColumns = field(repr=False)
 
     @property
     def names(self) -> dict[TaskKey, str]:
@@ -83,7 +82,7 @@ class SessionData:
     def model_quality(self) -> ModelQuality:
         return model_quality(self.trials)
 
-    def best_trials(self, *, is_alone: bool = False) -> "TrialColumns":
+    def best_trials(self, *, is_alone: bool = False) -> TrialColumns:
         """The best usable trial of each task that has one, in the order of the weights."""
         columns = self.trials if is_alone else self._known_and_own()
         steps = improvements(columns, self.weights, np.full(len(self.weights), np.inf))
@@ -91,7 +90,7 @@ class SessionData:
         chosen = [last_of_task[place] for place in sorted(last_of_task)]
         return columns.rows(np.array(chosen, dtype=np.int64))
 
-    def _known_and_own(self) -> "TrialColumns":
+    def _known_and_own(self) -> TrialColumns:
         return self.known.followed_by(self.trials)
 
 
@@ -205,5 +204,5 @@ def _best_samples(log: "TuningLog", session: SessionData) -> Iterator[tuple[Task
         yield task_key, races[-1].run_secs if races else log.record(record_id).record.result.run_secs
 
 
-def _keys(trials: "TrialColumns") -> list[TaskKey]:
+def _keys(trials: TrialColumns) -> list[TaskKey]:
     return [trials.task_keys[code] for code in trials.task.tolist()]

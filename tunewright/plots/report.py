@@ -10,12 +10,12 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from tunewright.core.keys import short_key
+from tunewright.core.task_shares import task_places
 from tunewright.core.types import FailureKind, MeasureFailure
 from tunewright.core.units import format_duration, format_ms
 from tunewright.plots import report_html
 from tunewright.plots.axes import inline_svg, offscreen_axes, shorten
 from tunewright.plots.curve import tuning_curve
-from tunewright.plots.data import task_places
 from tunewright.plots.gains import gain_height_inches, where_the_gain_came_from
 from tunewright.plots.log_data import HAS_RECORD, STATES, ModelCoverage
 from tunewright.plots.machine import ROOFLINE_INCHES, roofline

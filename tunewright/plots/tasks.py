@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from tunewright.core.task_shares import TaskShare
 from tunewright.core.units import format_ms
 from tunewright.plots.axes import axes_or_new, plain, tidy, two_lines
-from tunewright.plots.data import TaskShare
 
 _MAX_BARS = 12
 _BAR_HEIGHT = 0.38
