@@ -138,11 +138,11 @@ def test_pairs_have_the_samples_that_the_best_records_rank_by(log: TuningLog) ->
     add_session(log, "a", [(CONV, success(0.5)), (CONV, success(0.25)), (MATMUL, success(0.1))])
     [raced, *_] = add_session(log, "b", [(CONV, success(0.125)), (MATMUL, success(0.01, is_verified=False))])
     log.add_race(raced.record_id, (0.2, 0.21, 0.22), START)
-    a, b = read(log, "a"), read(log, "b")
+    a, b = log.sessions()
     assert read_pairs(log, a, b) == [TaskPair(CONV.workload.name, 3, (0.25,), (0.2, 0.21, 0.22))]
     add_session(log, "c", [(CONV, success(0.125))], machine=OTHER_MACHINE)
     with pytest.raises(ConfigError, match=r"were timed on different machines .* do not compare"):
-        read_pairs(log, a, read(log, "c"))
+        read_pairs(log, a, log.sessions()[-1])
 
 
 def test_the_roofline_is_of_the_session_s_machine(two_sessions: TuningLog) -> None:

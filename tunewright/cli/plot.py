@@ -215,13 +215,13 @@ def compare(
 
     _check_format(output)
     with _open(log) as tuning_log:
-        one, other = _read(tuning_log, a), _read(tuning_log, b)
+        one, other = (find_session(tuning_log, prefix) for prefix in (a, b))
         pairs = read_pairs(tuning_log, one, other)
-    a_name, b_name = (data.summary.session_id[:_SHOWN_CHARS] for data in (one, other))
-    with _nothing_to_draw(one.summary, other.summary):
+    a_name, b_name = (session.session_id[:_SHOWN_CHARS] for session in (one, other))
+    with _nothing_to_draw(one, other):
         axes = offscreen_axes(height_inches=compare_height_inches(len(pairs)))
         ax = draw(pairs, a_name=a_name, b_name=b_name, ax=axes)
-    _save(ax, output, _title(other.summary.model_name, other.summary))
+    _save(ax, output, _title(other.model_name, other))
 
 
 @app.command()

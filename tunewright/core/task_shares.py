@@ -26,6 +26,28 @@ class TaskShare:
         return self.weight * (self.before_secs - self.after_secs)
 
 
+@dataclass(frozen=True, slots=True)
+class TaskPair:
+    """One task in two sessions, A and B: seconds per call of the samples of the best record of each."""
+
+    name: str
+    weight: int
+    a_secs: tuple[float, ...]
+    b_secs: tuple[float, ...]
+
+    @property
+    def ratio(self) -> float:
+        """Time of B / time of A, medians: below 1, B is faster."""
+        return float(np.median(self.b_secs) / np.median(self.a_secs))
+
+    @property
+    def ratio_range(self) -> tuple[float, float]:
+        """Of the samples' quartiles: the fast of B against the slow of A, and the other way round."""
+        low_a, high_a = np.quantile(self.a_secs, (0.25, 0.75))
+        low_b, high_b = np.quantile(self.b_secs, (0.25, 0.75))
+        return float(low_b / high_a), float(high_b / low_a)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Improvements:
     """When a task's best time became better: arrays (n_improvements,), in the order of the trials.
@@ -70,6 +92,14 @@ def improvements(columns: TrialColumns, weights: Mapping[TaskKey, int], start_se
     found = np.flatnonzero(secs < before)
     found = found[np.argsort(usable[found], kind="stable")]
     return Improvements(usable[found], task[found], before[found], secs[found])
+
+
+def best_trials(columns: TrialColumns, weights: Mapping[TaskKey, int]) -> TrialColumns:
+    """The best usable trial of each task that has one, in the order of the weights."""
+    steps = improvements(columns, weights, np.full(len(weights), np.inf))
+    last_of_task = dict(zip(steps.task.tolist(), steps.trial.tolist(), strict=True))
+    chosen = [last_of_task[place] for place in sorted(last_of_task)]
+    return columns.rows(np.array(chosen, dtype=np.int64))
 
 
 def shares_by_task(

@@ -6,7 +6,7 @@ siblings make them from an open log, whose session may still be running. Where t
 plot raises `ValueError`.
 """
 
-from tunewright.core.task_shares import TaskShare
+from tunewright.core.task_shares import TaskPair, TaskShare
 from tunewright.plots.axes import inline_svg, offscreen_axes, save
 from tunewright.plots.curve import tuning_curve
 from tunewright.plots.data import (
@@ -25,7 +25,6 @@ from tunewright.plots.log_data import (
     Roofline,
     RooflinePoint,
     TaskHistory,
-    TaskPair,
     make_roofline,
     model_coverage,
     task_histories,

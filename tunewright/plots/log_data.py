@@ -30,28 +30,6 @@ STATES = (HAS_RECORD, IN_QUARANTINE, UNVERIFIED, FAILED, UNTRIED)
 
 
 @dataclass(frozen=True, slots=True)
-class TaskPair:
-    """One task in two sessions, A and B: seconds per call of the samples of the best record of each."""
-
-    name: str
-    weight: int
-    a_secs: tuple[float, ...]
-    b_secs: tuple[float, ...]
-
-    @property
-    def ratio(self) -> float:
-        """Time of B / time of A, medians: below 1, B is faster."""
-        return float(np.median(self.b_secs) / np.median(self.a_secs))
-
-    @property
-    def ratio_range(self) -> tuple[float, float]:
-        """Of the samples' quartiles: the fast of B against the slow of A, and the other way round."""
-        low_a, high_a = np.quantile(self.a_secs, (0.25, 0.75))
-        low_b, high_b = np.quantile(self.b_secs, (0.25, 0.75))
-        return float(low_b / high_a), float(high_b / low_a)
-
-
-@dataclass(frozen=True, slots=True)
 class RooflinePoint:
     """A task's best record: its work per byte of its arguments, and how fast it does it."""
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from tunewright.core.task_shares import TaskPair
 from tunewright.core.units import format_ms
 from tunewright.plots.axes import axes_or_new, plain, plain_log_ticks, tidy, two_lines
-from tunewright.plots.log_data import TaskPair
 
 _MAX_ROWS = 20
 _ROW_INCHES = 0.4

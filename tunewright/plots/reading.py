@@ -3,14 +3,12 @@
 Reading needs nothing but the log, and the session may still be running.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from tunewright.core.errors import ConfigError
-from tunewright.core.task_shares import TaskShare, improvements
+from tunewright.core.task_shares import TaskPair, TaskShare, best_trials
 from tunewright.core.trial_columns import TrialColumns
 from tunewright.core.types import TaskKey
 from tunewright.plots.data import (
@@ -28,7 +26,6 @@ from tunewright.plots.log_data import (
     ModelCoverage,
     Roofline,
     TaskHistory,
-    TaskPair,
     make_roofline,
     model_coverage,
     task_histories,
@@ -82,13 +79,9 @@ class SessionData:
     def model_quality(self) -> ModelQuality:
         return model_quality(self.trials)
 
-    def best_trials(self, *, is_alone: bool = False) -> TrialColumns:
+    def best_trials(self) -> TrialColumns:
         """The best usable trial of each task that has one, in the order of the weights."""
-        columns = self.trials if is_alone else self._known_and_own()
-        steps = improvements(columns, self.weights, np.full(len(self.weights), np.inf))
-        last_of_task = dict(zip(steps.task.tolist(), steps.trial.tolist(), strict=True))
-        chosen = [last_of_task[place] for place in sorted(last_of_task)]
-        return columns.rows(np.array(chosen, dtype=np.int64))
+        return best_trials(self._known_and_own(), self.weights)
 
     def _known_and_own(self) -> TrialColumns:
         return self.known.followed_by(self.trials)
@@ -127,24 +120,15 @@ def group_runs(sessions: Sequence["SessionSummary"]) -> "dict[str, list[SessionS
     return labels
 
 
-def read_pairs(log: "TuningLog", a: SessionData, b: SessionData) -> list[TaskPair]:
+def read_pairs(log: "TuningLog", a: "SessionSummary", b: "SessionSummary") -> list[TaskPair]:
     """The tasks for which both sessions have a usable time, weighted by the calls in A.
 
     Raises:
         ConfigError: they were timed on different machines.
     """
-    machines = [session.summary.machine_fingerprint for session in (a, b)]
-    if machines[0] != machines[1]:
-        raise ConfigError(
-            f"sessions {a.summary.session_id} and {b.summary.session_id} were timed on different machines "
-            f"({machines[0]}, {machines[1]}): their times do not compare"
-        )
-    samples_a, samples_b = (dict(_best_samples(log, session)) for session in (a, b))
-    return [
-        TaskPair(task.name, a.weights[task.task_key], samples_a[task.task_key], samples_b[task.task_key])
-        for task in a.tasks
-        if task.task_key in samples_a and task.task_key in samples_b
-    ]
+    from tunewright.tuning_logs.session_pairs import session_pairs
+
+    return session_pairs(log, a, b)
 
 
 def read_roofline(log: "TuningLog", session: SessionData) -> Roofline:
@@ -194,14 +178,6 @@ def read_coverage(log: "TuningLog", sessions: Sequence["SessionSummary"]) -> lis
         )
         for (name, target), session in newest.items()
     ]
-
-
-def _best_samples(log: "TuningLog", session: SessionData) -> Iterator[tuple[TaskKey, tuple[float, ...]]]:
-    """Of the best record of each task that the session measured itself, what it ranks by."""
-    trials = session.best_trials(is_alone=True)
-    for task_key, record_id in zip(_keys(trials), trials.record_id.tolist(), strict=True):
-        races = log.races(record_id)
-        yield task_key, races[-1].run_secs if races else log.record(record_id).record.result.run_secs
 
 
 def _keys(trials: TrialColumns) -> list[TaskKey]:
