@@ -1,4 +1,4 @@
-"""`tunewright gate`, as a person or a job types it: every exit status, and what is written."""
+"""`tunewright gate`, as a person or a job types it, on a made-up machine: what is written and shown."""
 
 import json
 from collections.abc import Sequence
@@ -11,19 +11,13 @@ import pytest
 
 from tests.gate.fakes import FakeTimer
 from tests.gate.manifests import make_folder
-from tests.scheduler.in_process import record
-from tests.workers.workloads import default_trace_json, matmul_task
 from tunewright.cli.app import main
-from tunewright.core.keys import canonical_json
-from tunewright.core.log_url import file_url
 from tunewright.gate import measure
 from tunewright.gate.measure import Pair
 from tunewright.gate.statistics import PairGroup
-from tunewright.tuning_logs import TuningLog
 
 pytestmark = pytest.mark.tvm
 
-PLAIN_LOOPS = canonical_json([[["EnterPostproc", [], [], []]], []])
 EFFECTS = {"same": 0.0, "slower": 0.1, "faster": -0.1}
 
 
@@ -174,38 +168,6 @@ def test_the_noise_floor_of_this_machine_and_no_other_counts(
     capsys.readouterr()
     assert gate("run") == 3
     assert "measured on Another CPU" in capsys.readouterr().err
-
-
-@pytest.mark.slow
-def test_schedules_of_two_logs_on_the_real_machine(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Statuses 1, 0 and 5 of real runs: plain loops are much slower than the default schedule."""
-    task, other = matmul_task(), matmul_task(24)
-    good, bad = tmp_path / "good.db", tmp_path / "bad.db"
-    for path, trace in ((good, default_trace_json(task)), (bad, PLAIN_LOOPS)):
-        with TuningLog.open(file_url(path)) as log:
-            record(log, task, trace, 1e-5)
-    assert gate("compare", good, bad, "--json", "r.json") == 1
-    out = capsys.readouterr().out
-    assert "matmul64" in out and "schedule changed (trial 1 -> trial 1)" not in out
-    (result,) = json.loads(Path("r.json").read_text())["results"]
-    assert result["verdict"] == "regressed" and result["judgement"]["confirm_ratio"] > 1.2
-    assert gate("report", "r.json") == 1
-    capsys.readouterr()
-    assert gate("compare", bad, good) == 0
-    assert "1 improved" in capsys.readouterr().out
-    assert gate("compare", good, good) == 0
-    assert "nothing was timed: both sides are the same" in capsys.readouterr().out
-    assert gate("compare", good, bad, "--task", "conv*") == 5
-    assert "nothing was compared" in capsys.readouterr().out
-
-    empty = tmp_path / "other.db"
-    with TuningLog.open(file_url(empty)) as log:
-        record(log, other, default_trace_json(other), 1e-6)
-    assert gate("compare", good, empty) == 5
-    assert "2 missing" in capsys.readouterr().out
-    assert gate("compare", good, tmp_path / "none.db") == 2
 
 
 def test_the_made_up_machine_times_as_the_interface_says() -> None:
