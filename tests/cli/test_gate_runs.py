@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.gate.compiled import DEFAULT, PLAIN, PLAIN_AGAIN, compiled_net, make_log, trace_of
+from tests.gate.junit_rules import junit_problems
 from tests.workers.workloads import matmul_task
 from tunewright.cli.app import main
 from tunewright.gate.results import RunKind, read_run, write_run
@@ -86,6 +87,7 @@ def test_a_regression_and_every_other_verdict_beside_it_is_status_1(net: Path) -
         "kernels: matmul32": "missing",
         "alike: matmul40": "same",
     }
+    assert junit_problems(Path("r.xml").read_text()) == []
     (suite,) = ElementTree.parse("r.xml").getroot()
     assert [suite.get(kind) for kind in ("tests", "failures", "errors", "skipped")] == ["6", "1", "1", "2"]
 

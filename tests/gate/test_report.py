@@ -3,8 +3,10 @@ from datetime import date
 from xml.etree import ElementTree
 
 import numpy as np
+import pytest
 
 from tests.gate.fakes import FakeTimer, pair
+from tests.gate.junit_rules import junit_problems
 from tests.gate.test_results import RULE, SIDE, gate_run
 from tunewright.gate.accepted import Accepted
 from tunewright.gate.measure import measure_pairs
@@ -87,6 +89,39 @@ def test_causes() -> None:
 
     assert note(other) == "schedule changed (trial 7 -> trial 9), TVM 0.27.0 -> 0.28.0"
     assert note(SIDE) == "the same schedule and versions: weights, or the environment"
+
+
+def test_junit_with_every_verdict_is_what_its_readers_ask_for() -> None:
+    run = with_error(gate_run({"a": 0.0, "b": 0.1, "c": -0.1, "d": 0.1}))
+    run = replace(run, wall_secs=12345.6789, items=(*run.items, *noisy_run().items))
+    report = report_of(run, Accepted("d", 1.2, 'a "reason" of <people>\x07', TODAY))
+    assert {row.verdict for row in report.rows} == set(Verdict)
+    assert [row.fails for row in report.rows if row.verdict is Verdict.REGRESSED] == [True, False]
+    text = to_junit(report)
+    assert junit_problems(text) == []
+    assert junit_problems(to_junit(report_of(replace(run, items=())))) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        (' failures="1"', "", "testsuite has no failures"),
+        (' name="b"', ' name="b" outcome="bad"', "testcase has outcome"),
+        (' name="b"', "", "testcase has no name"),
+        ("<testcase ", "<case ", "not well-formed"),
+        ("<failure", "<failures/><failure", "testcase holds failures"),
+        ('time="12.500"', 'time="12 s"', "the time of testsuite is 12 s"),
+        ("<testcase", "text<testcase", "testsuite has text"),
+    ],
+)
+def test_the_check_of_junit_finds_mistakes(old: str, new: str, problem: str) -> None:
+    text = to_junit(report_of(gate_run({"b": 0.1})))
+    assert old in text and junit_problems(text) == []
+    try:
+        found = junit_problems(text.replace(old, new, 1))
+    except ElementTree.ParseError:
+        found = ["not well-formed"]
+    assert problem in found
 
 
 def test_junit_is_well_formed_and_counts_what_it_holds() -> None:
