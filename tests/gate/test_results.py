@@ -73,6 +73,37 @@ def test_what_a_kernel_costs_is_weighted_by_its_share() -> None:
     assert model.share is None and model.cost_ratio is None
 
 
+def test_families_are_judged_beside_each_other(tmp_path: Path) -> None:
+    """A p-value that is small enough alone is not among many."""
+    names = [f"k{number}" for number in range(60)]
+    rules = dict.fromkeys(names, RULE)
+    times = measure_pairs(
+        [pair(name) for name in names],
+        FakeTimer({"k0": 0.05}, cv=0.005),
+        rules,
+        rng=np.random.default_rng(0),
+    ).times
+    items = tuple(ItemRun(name, SIDE, SIDE, 1, 0.02, times[name], family=name) for name in names)
+    rule = replace(RULE, alpha=2e-4)  # 15 pairs have no p-value below 3e-5
+    apart = results_of(replace(_run(RunKind.GATE, items), rule=rule))
+    together = results_of(replace(_run(RunKind.GATE, items), rule=rule, items=_without_families(items)))
+    assert (apart[0].verdict, together[0].verdict) == (Verdict.REGRESSED, Verdict.INCONCLUSIVE)
+    assert apart[0].share == 1.0 and together[0].share == pytest.approx(1 / 60, rel=0.1)
+
+    # Files of the first programs have none.
+    path = tmp_path / "run.json"
+    write_run(_run(RunKind.GATE, _without_families(items)), path)
+    fields = json.loads(path.read_text())
+    for item in fields["run"]["items"]:
+        del item["family"]
+    path.write_text(json.dumps(fields))
+    assert read_run(path, kind=RunKind.GATE).items == _without_families(items)
+
+
+def _without_families(items: tuple[ItemRun, ...]) -> tuple[ItemRun, ...]:
+    return tuple(replace(item, family="") for item in items)
+
+
 @pytest.mark.parametrize(
     ("content", "error", "text"),
     [

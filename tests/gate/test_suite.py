@@ -51,6 +51,7 @@ def test_a_file_says_everything(tmp_path: Path) -> None:
         inconclusive_fails=False,
         calibration=tmp_path / "noise.json",
         accepted=tmp_path / "ok.toml",
+        min_effect_ratio=0.03,
     )
 
 

@@ -2,11 +2,9 @@
 
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,14 +15,9 @@ from tunewright.cli.output import Column, Format, print_rows, printable
 from tunewright.core.errors import ConfigError, SchemaVersionError
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from tunewright.core.types import MachineInfo
-    from tunewright.gate.measure import Measured, PairTimer
+    from tunewright.gate.measure import PairTimer
     from tunewright.gate.report import Report, Row
-    from tunewright.gate.results import GateRun, ItemRun, RunKind
     from tunewright.gate.sides import GateItem
-    from tunewright.gate.statistics import GateRule
     from tunewright.gate.suite import Suite
 
 app = typer.Typer(
@@ -75,8 +68,7 @@ def run(
     with _gate_exits():
         read = read_suite(suite)
         items = suite_items(read, baseline=baseline)
-        report = _measured(read, items, seed)
-        _publish(report, json, junit, markdown)
+        _publish(report := _measured(read, items, seed), json, junit, markdown)
     raise typer.Exit(report.outcome)
 
 
@@ -96,12 +88,10 @@ def compare(
 ) -> None:
     """Compare two compiled models, or the schedules of two lock files or tuning logs, without a suite."""
     from tunewright.gate.sides import suite_items
-    from tunewright.gate.suite import KernelsEntry, ModelEntry, Suite, parse_ratio
+    from tunewright.gate.suite import LEAST_EFFECT_RATIO, KernelsEntry, ModelEntry, Suite, parse_ratio
 
     with _gate_exits():
-        effect = parse_ratio(min_effect, "--min-effect")
-        if effect <= 0:
-            raise ConfigError("--min-effect must be above 0")
+        effect = parse_ratio(min_effect, "--min-effect", least=LEAST_EFFECT_RATIO)
         if Path(base).is_dir() != Path(head).is_dir():
             raise ConfigError(f"{base} and {head} are no pair: give two folders, or two lock files or logs")
         if Path(head).is_dir():
@@ -129,33 +119,32 @@ def calibrate(
 
     A later run takes no smaller change for a regression.
     """
-    from tunewright.gate.measure import measure_alike
-    from tunewright.gate.results import RunKind, noise_floor_ratio, write_run
+    from tunewright.gate.results import noise_floor_ratio, write_run
+    from tunewright.gate.runs import calibration_path, run_calibration
     from tunewright.gate.sides import suite_items
     from tunewright.gate.suite import read_suite
 
     with _gate_exits():
         read = read_suite(suite)
         items = suite_items(read, baseline=None, only_head=True)
-        pairs = [item.pair for item in items if item.pair is not None]
-        if not pairs:
+        num_pairs = sum(item.pair is not None for item in items)
+        if not num_pairs:
             raise ConfigError("the suite has nothing that can be timed")
-        machine, rule = _machine(), _rule(read, 0.0)
-        number = experiments or -(-_NUM_EXPERIMENTS // len(pairs))
-        clock = _Clock()
+        number = experiments or -(-_NUM_EXPERIMENTS // num_pairs)
         with _timer(read) as timer, _progress() as on_progress:
-            found = measure_alike(
-                pairs, timer, rule, num_experiments=number, rng=_rng(seed), on_progress=on_progress
+            made = run_calibration(
+                read, items, timer, num_experiments=number, seed=seed, on_progress=on_progress
             )
-        made = _gate_run(RunKind.CALIBRATION, read, rule, machine, items, found, clock, seed)
         floor_ratio = noise_floor_ratio(made)
-        path = output or _calibration_path(machine)
+        path = output or calibration_path(made.machine)
         write_run(made, path)
-    for name, problem in found.problems.items():
-        typer.echo(f"{name}: {problem}", err=True)
+    timed = [item for item in made.items if item.times is not None]
+    for item in made.items:
+        if item.times is None:
+            typer.echo(f"{item.name}: {item.reason}", err=True)
     typer.echo(
-        f"the noise floor of {machine.cpu_model} is {100 * floor_ratio:.1f} %: 19 of 20 experiments with the "
-        f"same code on both sides differed by less ({number * len(found.times)} experiments)"
+        f"the noise floor of {made.machine.cpu_model} is {100 * floor_ratio:.1f} %: 19 of 20 experiments "
+        f"with the same code on both sides differed by less ({number * len(timed)} experiments)"
     )
     smallest = min(item.min_effect_ratio for item in items)
     if floor_ratio > smallest:
@@ -180,13 +169,14 @@ def accept(
     """Accept a regression up to what was measured, with a reason, until a day."""
     from tunewright.gate.accepted import accept as write_accepted
     from tunewright.gate.results import RunKind, read_run, results_of
+    from tunewright.gate.runs import today
 
     with _gate_exits():
         found = {one.item.name: one for one in results_of(read_run(results, kind=RunKind.GATE))}
         if name not in found:
             raise ConfigError(f"{results} has no {name!r}; it has {', '.join(map(repr, found))}")
         path = _accepted_path(file, suite)
-        made = write_accepted(found[name], path, reason=reason, until=until.date(), today=_today())
+        made = write_accepted(found[name], path, reason=reason, until=until.date(), today=today())
     limit = 100 * (made.max_ratio - 1)
     typer.echo(f"{name} may be up to {limit:.1f} % slower until {made.until}: wrote {path}")
 
@@ -205,13 +195,11 @@ def report(
 
     What has been accepted, or has expired since, counts.
     """
-    from tunewright.gate.accepted import read_accepted
-    from tunewright.gate.report import make_report
     from tunewright.gate.results import RunKind, read_run
+    from tunewright.gate.runs import report_of
 
     with _gate_exits():
-        found = read_run(results, kind=RunKind.GATE)
-        made = make_report(found, read_accepted(_accepted_path(file, suite)), today=_today())
+        made = report_of(read_run(results, kind=RunKind.GATE), _accepted_path(file, suite))
         _publish(made, None, junit, markdown)
     raise typer.Exit(made.outcome)
 
@@ -230,109 +218,14 @@ def _gate_exits() -> Iterator[None]:
 
 
 def _measured(suite: "Suite", items: "Sequence[GateItem]", seed: int) -> "Report":
-    from tunewright.gate.accepted import read_accepted
-    from tunewright.gate.measure import measure_pairs
-    from tunewright.gate.report import make_report
-    from tunewright.gate.results import RunKind
+    from tunewright.gate.runs import conditions_of, report_of, run_gate
 
-    machine = _machine()
-    rule = _rule(suite, _noise_floor(suite, machine))
-    clock = _Clock()
-    pairs = [item.pair for item in items if item.pair is not None]
-    rules = {item.name: replace(rule, min_effect_ratio=item.min_effect_ratio) for item in items}
-    with _timer(suite) as timer, _progress() as on_progress:
-        found = measure_pairs(pairs, timer, rules, rng=_rng(seed), on_progress=on_progress)
-    made = _gate_run(RunKind.GATE, suite, rule, machine, items, found, clock, seed)
-    return make_report(made, read_accepted(suite.accepted), today=_today())
-
-
-@dataclass(frozen=True, slots=True)
-class _Clock:
-    """When a run began."""
-
-    began: datetime = field(default_factory=lambda: datetime.now(UTC))
-    _started_secs: float = field(default_factory=time.monotonic)
-
-    @property
-    def wall_secs(self) -> float:
-        return time.monotonic() - self._started_secs
-
-
-def _gate_run(
-    kind: "RunKind",
-    suite: "Suite",
-    rule: "GateRule",
-    machine: "MachineInfo",
-    items: "Sequence[GateItem]",
-    found: "Measured",
-    clock: _Clock,
-    seed: int,
-) -> "GateRun":
-    import tunewright
-    from tunewright.gate.results import GateRun
-
-    return GateRun(
-        kind=kind,
-        created_at=clock.began,
-        wall_secs=clock.wall_secs,
-        machine=machine,
-        tunewright_version=tunewright.__version__,
-        seed=seed,
-        rule=rule,
-        min_cost_ratio=suite.min_cost_ratio,
-        inconclusive_fails=suite.inconclusive_fails,
-        items=tuple(_item_run(item, found) for item in items),
-    )
-
-
-def _item_run(item: "GateItem", found: "Measured") -> "ItemRun":
-    from tunewright.gate.results import ItemRun
-    from tunewright.gate.statistics import Verdict
-
-    problem = found.problems.get(item.name)
-    return ItemRun(
-        name=item.name,
-        base=item.base,
-        head=item.head,
-        weight=item.weight,
-        min_effect_ratio=item.min_effect_ratio,
-        times=found.times.get(item.name),
-        verdict=Verdict.ERROR if problem is not None else item.verdict,
-        reason=_one_line(problem or item.reason),
-    )
-
-
-def _one_line(text: str) -> str:
-    return printable(" ".join(text.split()))[:1000]
-
-
-def _machine() -> "MachineInfo":
-    from tunewright.core.tvm_adapter.target import machine_info
-
-    return machine_info()
-
-
-def _rule(suite: "Suite", noise_floor_ratio: float) -> "GateRule":
-    from tunewright.gate.statistics import GateRule
-
-    return GateRule(noise_floor_ratio=noise_floor_ratio, alpha=suite.alpha, looks=suite.looks)
-
-
-def _noise_floor(suite: "Suite", machine: "MachineInfo") -> float:
-    """Of the file that the suite names, else of this machine's own, else 0."""
-    from tunewright.gate.results import RunKind, noise_floor_ratio, read_run
-
-    path = suite.calibration or _calibration_path(machine)
-    if suite.calibration is None and not path.exists():
+    conditions = conditions_of(suite)
+    if not conditions.is_calibrated:
         typer.echo("this machine is not calibrated (tunewright gate calibrate): no noise floor", err=True)
-        return 0.0
-    return noise_floor_ratio(read_run(path, kind=RunKind.CALIBRATION, machine=machine))
-
-
-def _calibration_path(machine: "MachineInfo") -> Path:
-    import platformdirs
-
-    return platformdirs.user_data_path("tunewright") / f"gate-noise-{machine.fingerprint}.json"
+    with _timer(suite) as timer, _progress() as on_progress:
+        made = run_gate(suite, items, timer, conditions, seed=seed, on_progress=on_progress)
+    return report_of(made, suite.accepted)
 
 
 def _accepted_path(file: Path | None, suite: Path | None) -> Path:
@@ -350,16 +243,6 @@ def _timer(suite: "Suite") -> "AbstractContextManager[PairTimer]":
     from tunewright.gate import measure
 
     return measure.LocalTimer(sample_secs=suite.sample_secs)
-
-
-def _rng(seed: int) -> "np.random.Generator":
-    import numpy as np
-
-    return np.random.default_rng(seed)
-
-
-def _today() -> date:
-    return datetime.now(UTC).date()
 
 
 @contextmanager

@@ -60,6 +60,7 @@ class ItemRun:
 
     `weight` is the number of calls per run of its model, 0 where it is a whole model. `times` is None where
     there is nothing to judge: `verdict` and `reason` say why then, else they are None and empty.
+    `family`: items of one are judged together, those of others beside them; the rule's `alpha` is for each.
     """
 
     name: str
@@ -70,6 +71,7 @@ class ItemRun:
     times: PairedTimes | None
     verdict: Verdict | None = None
     reason: str = ""
+    family: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ class GateRun:
 class ItemResult:
     """An item with its verdict. `judgement` is None where nothing was timed.
 
-    `share`: of the time of all timed kernels with their calls per run, in [0, 1]; None of a model.
+    `share`: of the time of its family's timed kernels with their calls per run, in [0, 1]; None of a model.
     """
 
     item: ItemRun
@@ -114,23 +116,32 @@ class ItemResult:
 
 
 def results_of(run: GateRun) -> list[ItemResult]:
-    """Judge all items of a run together."""
-    timed = {item.name: item.times for item in run.items if item.times is not None}
-    judged = judge(timed, {item.name: item_rule(run.rule, item) for item in run.items})
+    """Judge the items of a run, those of a family together."""
+    families: dict[str, list[ItemRun]] = {}
+    for item in run.items:
+        families.setdefault(item.family, []).append(item)
+    judged = {name: _judge_family(items, run.rule) for name, items in families.items()}
+    return [judged[item.family][item.name] for item in run.items]
+
+
+def _judge_family(items: Sequence[ItemRun], rule: GateRule) -> dict[str, ItemResult]:
+    timed = {item.name: item.times for item in items if item.times is not None}
+    judged = judge(timed, {item.name: item_rule(rule, item) for item in items})
     secs = {
         item.name: item.weight * _median_base_secs(item.times)
-        for item in run.items
+        for item in items
         if item.times is not None and item.weight
     }
     total_secs = sum(secs.values())
-    results = []
-    for item in run.items:
+    results = {}
+    for item in items:
         found = judged.get(item.name)
         verdict = found.verdict if found is not None else item.verdict
         if verdict is None:
             raise ValueError(f"{item.name!r} has neither times nor a verdict")
         share = secs[item.name] / total_secs if item.name in secs else None
-        results.append(ItemResult(item, verdict, found.reason if found else item.reason, found, share))
+        reason = found.reason if found else item.reason
+        results[item.name] = ItemResult(item, verdict, reason, found, share)
     return results
 
 
@@ -205,10 +216,12 @@ def read_run(path: Path, *, kind: RunKind, machine: MachineInfo | None = None) -
             f"{path} has schema {schema!r}, this program reads {RESULTS_SCHEMA!r}; {_REMEDY}"
         )
     try:
+        for item in fields["run"].get("items", ()):
+            item.setdefault("family", "")  # not in the files of the first programs
         run = from_plain(GateRun, fields["run"])
         if run.kind is RunKind.GATE:
             results_of(run)
-    except (KeyError, TypeError, ValueError) as exc:
+    except (AttributeError, KeyError, TypeError, ValueError) as exc:
         raise ConfigError(f"{path} is damaged ({type(exc).__name__}: {exc}); {_REMEDY}") from exc
     if run.kind is not kind:
         raise ConfigError(f"{path} holds a {run.kind}, expected a {kind}")

@@ -81,7 +81,7 @@ def _model_base(model: ModelEntry, baseline: str | None) -> Path:
     if baseline is None:
         if model.base is None:
             raise ConfigError(
-                f"the model {model.name!r} has no base: add it to the suite, or pass --baseline"
+                f"model {model.name!r} has no base: name one, or pass --baseline (pytest: --gate-baseline)"
             )
         return model.base
     folder = Path(baseline)
@@ -180,7 +180,9 @@ def _kernel_item(
 def _base_side(entry: KernelsEntry, baseline: str | None) -> _Kernels:
     if baseline is None:
         if entry.base is None:
-            raise ConfigError(f"{entry.name!r} has no base: add it to the suite, or pass --baseline")
+            raise ConfigError(
+                f"{entry.name!r} has no base: name one, or pass --baseline (pytest: --gate-baseline)"
+            )
         return _side(entry.base, entry, None)
     head = Path(entry.head)
     if Path(baseline).is_dir():

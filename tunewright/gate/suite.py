@@ -12,6 +12,8 @@ from tunewright.gate.statistics import DEFAULT_LOOKS
 
 PYPROJECT = "pyproject.toml"
 ACCEPTED_FILE = "gate-accepted.toml"
+DEFAULT_EFFECT_RATIO = 0.02
+LEAST_EFFECT_RATIO = 1e-4
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 
 
@@ -46,7 +48,8 @@ class Suite:
     """What a file says, with the defaults where it does not.
 
     Relative paths are seen from the file's folder. `calibration`: a file that `calibrate` wrote, else the
-    machine's own. `inconclusive_fails`: whether that is exit status 4.
+    machine's own. `inconclusive_fails`: whether that is exit status 4. `min_effect_ratio`: of entries that
+    have none of their own.
     """
 
     models: tuple[ModelEntry, ...] = ()
@@ -58,9 +61,9 @@ class Suite:
     inconclusive_fails: bool = True
     calibration: Path | None = None
     accepted: Path = Path(ACCEPTED_FILE)
+    min_effect_ratio: float = DEFAULT_EFFECT_RATIO
 
 
-DEFAULT_EFFECT_RATIO = 0.02
 # Three in each of three groups.
 _LEAST_PAIRS = 9
 
@@ -103,11 +106,11 @@ def _fields(path: Path) -> Mapping[str, Any]:
     return fields if isinstance(fields, Mapping) else {}
 
 
-def parse_ratio(value: object, name: str) -> float:
+def parse_ratio(value: object, name: str, *, least: float = 0.0) -> float:
     """0.02 of 0.02 or "2%".
 
     Raises:
-        ConfigError: it is no such number.
+        ConfigError: it is no such number, or less than `least`.
     """
     ratio: float | None = None
     if isinstance(value, str) and (match := _PERCENT.fullmatch(value.strip())):
@@ -116,6 +119,8 @@ def parse_ratio(value: object, name: str) -> float:
         ratio = float(value)
     if ratio is None or not 0 <= ratio < 1:
         raise ConfigError(f'{name} is {value!r}; write a ratio such as 0.02, or "2%"')
+    if ratio < least:
+        raise ConfigError(f"{name} is {ratio:g}, expected at least {least:g}")
     return ratio
 
 
@@ -140,10 +145,7 @@ class _Table:
         return value
 
     def ratio(self, name: str, default: float, *, least: float = 0.0) -> float:
-        value = parse_ratio(self._fields.pop(name, default), f"{self._where}: {name}")
-        if value < least:
-            raise ConfigError(f"{self._where}: {name} is {value:g}, expected at least {least:g}")
-        return value
+        return parse_ratio(self._fields.pop(name, default), f"{self._where}: {name}", least=least)
 
     def texts(self, name: str) -> tuple[str, ...]:
         values: list[object] = self.take(name, list, [])
@@ -166,7 +168,7 @@ class _Table:
 
 
 def _suite(table: _Table, folder: Path) -> Suite:
-    effect = table.ratio("min_effect", DEFAULT_EFFECT_RATIO, least=1e-4)
+    effect = table.ratio("min_effect", DEFAULT_EFFECT_RATIO, least=LEAST_EFFECT_RATIO)
     models = tuple(_model(one, folder, effect) for one in table.tables("model"))
     kernels = tuple(_kernels(one, folder, effect) for one in table.tables("kernels"))
     names = [model.name for model in models] + [entry.name for entry in kernels]
@@ -197,6 +199,7 @@ def _suite(table: _Table, folder: Path) -> Suite:
         inconclusive_fails=policy == "fail",
         calibration=folder / calibration if calibration else None,
         accepted=folder / table.take("accepted", str, ACCEPTED_FILE),
+        min_effect_ratio=effect,
     )
     table.check_empty()
     return suite
@@ -208,7 +211,7 @@ def _model(table: _Table, folder: Path, effect: float) -> ModelEntry:
         table.take("name", str, head.name),
         folder / base if base else None,
         head,
-        table.ratio("min_effect", effect, least=1e-4),
+        table.ratio("min_effect", effect, least=LEAST_EFFECT_RATIO),
     )
     table.check_empty()
     return entry
@@ -218,15 +221,16 @@ def _kernels(table: _Table, folder: Path, effect: float) -> KernelsEntry:
     head, base, log = table.need("head"), table.take("base", str), table.take("log", str)
     entry = KernelsEntry(
         table.take("name", str, Path(head).stem),
-        _place(base, folder) if base else None,
-        _place(head, folder),
-        _place(log, folder) if log else None,
+        place_of(base, folder) if base else None,
+        place_of(head, folder),
+        place_of(log, folder) if log else None,
         table.texts("tasks"),
-        table.ratio("min_effect", effect, least=1e-4),
+        table.ratio("min_effect", effect, least=LEAST_EFFECT_RATIO),
     )
     table.check_empty()
     return entry
 
 
-def _place(text: str, folder: Path) -> str:
+def place_of(text: str, folder: Path) -> str:
+    """A URL as it is, a path as seen from the folder."""
     return text if "://" in text else str(folder / text)
