@@ -11,10 +11,12 @@ import pytest
 
 from tests.gate.fakes import FakeTimer
 from tests.gate.manifests import make_folder
+from tests.gate.repository import Repository
 from tunewright.cli.app import main
 from tunewright.gate import measure
 from tunewright.gate.measure import Pair
 from tunewright.gate.statistics import PairGroup
+from tunewright.scheduler.manifest import LIBRARY_FILE
 
 pytestmark = pytest.mark.tvm
 
@@ -88,6 +90,39 @@ def test_a_confirmed_regression_and_everything_that_is_written(
     fields = json.loads(Path("r.json").read_text())
     assert [one["verdict"] for one in fields["results"]] == ["same", "regressed"]
     assert len(fields["run"]["items"][1]["times"]["second"]) == 3
+
+
+def test_a_saved_baseline_and_a_revision_that_is_built(
+    timer: Machine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository = Repository(tmp_path / "project")
+    source = make_folder(repository.folder / "source", library=b"old")
+    build = "mkdir -p out && cp -r source out/slower"
+    suite = repository.folder / "gate.toml"
+    suite.write_text(f'build = "{build}"\n[[model]]\nhead = "out/slower"')
+    repository.commit()
+    assert gate("save", "before", "--suite", suite) == 0
+    assert "baselines/before" in capsys.readouterr().out
+    (source / LIBRARY_FILE).write_bytes(b"new")
+    (repository.folder / "out/slower").rename(repository.folder / "out/earlier")
+
+    assert gate("run", "--suite", suite, "--baseline", "before", "--json", "r.json") == 1
+    assert "base is the saved baseline before" in capsys.readouterr().err
+    assert gate("run", "--suite", suite, "--baseline", "HEAD", "--json", "r.json") == 1
+    err = capsys.readouterr().err
+    assert f"building head: {build}\nbase is HEAD, commit " in err and f"building base: {build}" in err
+    (item,) = json.loads(Path("r.json").read_text())["run"]["items"]
+    assert (item["base"]["source"], item["head"]["source"]) == (
+        "slower of HEAD",
+        f"{suite.parent}/out/slower",
+    )
+    assert repository.num_worktrees == 1
+
+    assert gate("run", "--suite", suite, "--baseline", "nothing") == 2
+    assert "those saved are before" in capsys.readouterr().err
+    suite.write_text('build = "exit 9"\n[[model]]\nhead = "out/slower"')
+    assert gate("run", "--suite", suite, "--baseline", "HEAD") == 3
+    assert "head cannot be built: 'exit 9' ended with status 9" in capsys.readouterr().err
 
 
 def test_a_regression_is_accepted_until_a_day(timer: Machine, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import subprocess
 import sys
+import tomllib
 from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
@@ -19,7 +20,7 @@ from tunewright.gate import measure
 from tunewright.gate.results import RunKind, read_run, results_of
 
 pytest_plugins = ["pytester"]
-pytestmark = pytest.mark.tvm
+pytestmark = [pytest.mark.tvm, pytest.mark.slow]
 
 PLUGIN = "tunewright.gate.pytest_plugin"
 EFFECTS = {"same": 0.0, "slower": 0.1, "faster": -0.1}
@@ -226,7 +227,6 @@ def test_settings_that_cannot_be_read_are_errors(pytester: pytest.Pytester, mach
     result.stdout.fnmatch_lines(["*alfa is not known*"])
 
 
-@pytest.mark.slow
 def test_real_kernels_of_a_slower_schedule_fail_a_real_suite(pytester: pytest.Pytester) -> None:
     task, other = matmul_task(), matmul_task(40)
     make_log(Path("good.db"), (task, trace_of(task, DEFAULT)), (other, trace_of(other, PLAIN)))
@@ -246,7 +246,6 @@ def test_real_kernels_of_a_slower_schedule_fail_a_real_suite(pytester: pytest.Py
     assert 'name="gate" value="test_real' in Path("r.xml").read_text()
 
 
-@pytest.mark.slow
 def test_real_models_that_a_fixture_compiled(pytester: pytest.Pytester) -> None:
     for name, hidden in (("small", 32), ("large", 16384)):
         compiled_net(pytester.path, name, hidden=hidden)
@@ -274,3 +273,8 @@ def test_starting_pytest_imports_nothing_heavy(pytester: pytest.Pytester) -> Non
     assert not modules & {"numpy", "scipy", "tvm", "onnx", "typer", "sqlalchemy"}
     ours = {name for name in modules if name.startswith("tunewright")}
     assert ours == {"tunewright", "tunewright.gate", PLUGIN}
+
+
+def test_the_installed_package_says_where_the_plugin_is() -> None:
+    project = tomllib.loads(Path(__file__).parents[2].joinpath("pyproject.toml").read_text())
+    assert project["project"]["entry-points"]["pytest11"] == {"tunewright": PLUGIN}

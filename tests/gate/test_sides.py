@@ -1,6 +1,5 @@
 """From suites to pairs: real logs, lock files and compiled models' folders."""
 
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +11,9 @@ from tunewright.core.errors import ConfigError, EnvironmentProblem
 from tunewright.core.keys import short_key
 from tunewright.core.log_url import file_url
 from tunewright.core.types import Candidate, CandidateKey, Origin, TargetSpec, TuningTask
+from tunewright.gate.baselines import Base
 from tunewright.gate.measure import KernelPair, ModelPair
-from tunewright.gate.sides import model_item, suite_items
+from tunewright.gate.sides import GateItem, model_item, suite_items
 from tunewright.gate.statistics import Verdict
 from tunewright.gate.suite import KernelsEntry, ModelEntry, Suite
 from tunewright.scheduler.manifest import KernelSource
@@ -63,7 +63,7 @@ def test_champions_of_two_logs_are_pairs_where_they_differ(tmp_path: Path, trace
         (LARGE, default[24], 3e-6),
         (TWO, traces[16], 1e-6),
     )
-    small, large, two = suite_items(entry(base, head), baseline=None)
+    small, large, two = suite_items(entry(base, head))
     assert isinstance(small.pair, KernelPair)
     assert small.pair.base.trace_json == default[16] and small.pair.head.trace_json == traces[16]
     assert small.pair.task == SMALL
@@ -73,14 +73,12 @@ def test_champions_of_two_logs_are_pairs_where_they_differ(tmp_path: Path, trace
     assert (two.pair, two.verdict, two.reason) == (None, Verdict.MISSING, "base has no such task")
     assert small.head is not None and small.head.origin == "trial 2"
 
-    (only,) = suite_items(entry(base, head, None, "*24"), baseline=None)
+    (only,) = suite_items(entry(base, head, None, "*24"))
     assert only.name == "matmul24"
-    alike = suite_items(entry(None, head), baseline=None, only_head=True)
+    alike = suite_items(entry(None, head), only_head=True)
     assert all(item.pair is not None for item in alike) and len(alike) == 3
     with pytest.raises(ConfigError, match="'k' has no base"):
-        suite_items(entry(None, head), baseline=None)
-    with pytest.raises(ConfigError, match="git revision can be the base of a lock file only"):
-        suite_items(entry(None, head), baseline="v1.0")
+        suite_items(entry(None, head))
 
 
 def test_locks_name_schedules_of_a_log(tmp_path: Path, traces: dict[int, str]) -> None:
@@ -98,40 +96,24 @@ def test_locks_name_schedules_of_a_log(tmp_path: Path, traces: dict[int, str]) -
         (LARGE, KernelSource.RECORD, key(LARGE, traces[24])),
         (TWO, KernelSource.UNSCHEDULED, None),
     )
-    small, large, two = suite_items(entry(base, head, log), baseline=None)
+    small, large, two = suite_items(entry(base, head, log))
     assert isinstance(small.pair, KernelPair) and small.pair.base.trace_json == default_trace_json(SMALL)
     assert small.base is not None and (small.base.source, small.base.origin) == (base, "default")
     assert large.verdict is Verdict.ERROR and "base: the log has no verified trial" in large.reason
     assert two.verdict is Verdict.MISSING and "unscheduled" in two.reason
     stale = make_lock(tmp_path / "stale.lock", (SMALL, KernelSource.DEFAULT, CandidateKey("b" * 64)))
-    (item, *_) = suite_items(entry(stale, head, log), baseline=None)
+    (item, *_) = suite_items(entry(stale, head, log))
     assert item.verdict is Verdict.ERROR and "another one in this version" in item.reason
 
 
-def test_a_git_revision_is_the_base_of_a_lock(tmp_path: Path, traces: dict[int, str]) -> None:
+def test_a_baseline_without_a_lock_has_none_of_its_kernels(tmp_path: Path, traces: dict[int, str]) -> None:
     log = make_log(tmp_path / "log.db", (SMALL, traces[16], 1e-6))
-    default = key(SMALL, default_trace_json(SMALL))
-    lock = tmp_path / "net.lock"
-    make_lock(lock, (SMALL, KernelSource.DEFAULT, default))
-
-    def git(*args: str) -> None:
-        identity = ["-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "commit.gpgsign=false"]
-        subprocess.run(["git", "-C", str(tmp_path), *identity, *args], check=True, capture_output=True)
-
-    git("init", "-q")
-    git("add", "net.lock")
-    git("commit", "-qm", "one")
-    make_lock(lock, (SMALL, KernelSource.RECORD, key(SMALL, traces[16])))
-    (item,) = suite_items(entry(None, str(lock), log), baseline="HEAD")
-    assert isinstance(item.pair, KernelPair) and item.pair.base.key == default
-    assert item.base is not None and item.base.source == "net.lock of HEAD"
-    for wrong in ("nothing", "--help"):
-        with pytest.raises(ConfigError, match="revision"):
-            suite_items(entry(None, str(lock), log), baseline=wrong)
-    # A folder of an earlier state serves as well.
-    make_lock(_folder(tmp_path / "old") / "net.lock", (SMALL, KernelSource.DEFAULT, default))
-    (again,) = suite_items(entry(None, str(lock), log), baseline=str(tmp_path / "old"))
-    assert isinstance(again.pair, KernelPair) and again.pair.base.key == default
+    lock = make_lock(tmp_path / "net.lock", (SMALL, KernelSource.RECORD, key(SMALL, traces[16])))
+    (item,) = suite_items(entry(None, lock, log), lambda _: None)
+    assert (item.verdict, item.reason) == (Verdict.MISSING, "base has no such task")
+    (item,) = suite_items(entry(None, lock, log), lambda _: Base(lock, "net.lock of then"))
+    assert item.verdict is Verdict.SAME
+    assert item.base is not None and item.base.source == "net.lock of then"
 
 
 def test_schedules_for_another_cpu_are_refused(tmp_path: Path, traces: dict[int, str]) -> None:
@@ -142,8 +124,8 @@ def test_schedules_for_another_cpu_are_refused(tmp_path: Path, traces: dict[int,
         for size in (16, 24)
     )
     with pytest.raises(EnvironmentProblem, match="scheduled for nocona"):
-        suite_items(entry(base, head, log), baseline=None)
-    assert suite_items(entry(log, log), baseline=None) == []  # a log's champions are this machine's
+        suite_items(entry(base, head, log))
+    assert suite_items(entry(log, log)) == []  # a log's champions are this machine's
 
 
 def test_models_with_the_same_bytes_are_not_timed(tmp_path: Path) -> None:
@@ -153,22 +135,21 @@ def test_models_with_the_same_bytes_are_not_timed(tmp_path: Path) -> None:
         make_folder(tmp_path / name / "net", library=code)
         for name, code in (("1", b"a"), ("2", b"a"), ("3", b"b"))
     )
-    assert model_item("net", one, same, 0.02).verdict is Verdict.SAME
-    assert model_item("net", one, same, 0.02, is_alike=True).pair == ModelPair("net", one, same)
-    assert model_item("net", one, other, 0.02).pair == ModelPair("net", one, other)
+
+    def item(base: Path | None, head: Path, *, is_alike: bool = False) -> GateItem:
+        found = None if base is None else Base(str(base), "then")
+        return model_item(ModelEntry("net", None, head, 0.02), found, is_alike=is_alike)
+
+    assert item(one, same).verdict is Verdict.SAME
+    assert item(one, same, is_alike=True).pair == ModelPair("net", one, same)
+    changed = item(one, other)
+    assert changed.pair == ModelPair("net", one, other)
+    assert changed.base is not None and changed.base.source == "then"
+    new = item(None, other)
+    assert (new.verdict, new.pair, new.base) == (Verdict.MISSING, None, None)
 
     suite = Suite(models=(ModelEntry("net", None, other, 0.02),))
     with pytest.raises(ConfigError, match="'net' has no base"):
-        suite_items(suite, baseline=None)
-    with pytest.raises(ConfigError, match="no folder"):
-        suite_items(suite, baseline="HEAD~1")
-    for baseline in (tmp_path / "1", one):
-        (item,) = suite_items(suite, baseline=str(baseline))
-        assert item.pair == ModelPair("net", one, other)
-    (item,) = suite_items(replace(suite, models=(replace(suite.models[0], base=one),)), baseline=None)
-    assert item.pair == ModelPair("net", one, other)
-
-
-def _folder(path: Path) -> Path:
-    path.mkdir()
-    return path
+        suite_items(suite)
+    (found,) = suite_items(replace(suite, models=(replace(suite.models[0], base=one),)))
+    assert found.pair == ModelPair("net", one, other)

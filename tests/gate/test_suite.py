@@ -14,6 +14,7 @@ min_cost = "0.5%"
 inconclusive = "pass"
 calibration = "noise.json"
 accepted = "ok.toml"
+build = "make models"
 
 [[model]]
 base = "old/net"
@@ -52,6 +53,8 @@ def test_a_file_says_everything(tmp_path: Path) -> None:
         calibration=tmp_path / "noise.json",
         accepted=tmp_path / "ok.toml",
         min_effect_ratio=0.03,
+        folder=tmp_path,
+        build="make models",
     )
 
 

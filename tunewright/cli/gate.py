@@ -51,9 +51,9 @@ def run(
     baseline: Annotated[
         str | None,
         typer.Option(
-            metavar="DIR|FILE|REVISION",
-            help="Instead of every base of the suite: a folder, a lock file or log, or (for lock files) "
-            "a git revision.",
+            metavar="NAME|DIR|FILE|REVISION",
+            help="Instead of every base of the suite: what was saved by the name, a folder, a lock file or "
+            "log, or a git revision, which the suite's `build` is run in.",
         ),
     ] = None,
     json: JsonOption = None,
@@ -62,14 +62,31 @@ def run(
     seed: SeedOption = 0,
 ) -> None:
     """Measure a suite's two sides in interleaved pairs on this machine, and judge them."""
+    from tunewright.gate.baselines import build_heads, opened_baseline
     from tunewright.gate.sides import suite_items
     from tunewright.gate.suite import read_suite
 
     with _gate_exits():
         read = read_suite(suite)
-        items = suite_items(read, baseline=baseline)
-        _publish(report := _measured(read, items, seed), json, junit, markdown)
+        build_heads(read, tell=_tell)
+        with opened_baseline(read, baseline, tell=_tell) as base_of:
+            report = _measured(read, suite_items(read, base_of), seed)
+        _publish(report, json, junit, markdown)
     raise typer.Exit(report.outcome)
+
+
+@app.command()
+def save(
+    name: Annotated[str, typer.Argument(help="Letters, digits, '.', '_' and '-'.")],
+    suite: SuiteOption = None,
+) -> None:
+    """Keep copies of a suite's heads, for `run --baseline NAME`; earlier ones of the name are replaced."""
+    from tunewright.gate.baselines import build_heads, save_baseline
+    from tunewright.gate.suite import read_suite
+
+    read = read_suite(suite)
+    build_heads(read, tell=_tell)
+    typer.echo(f"saved as {save_baseline(read, name)}")
 
 
 @app.command()
@@ -98,7 +115,7 @@ def compare(
             made = Suite(models=(ModelEntry(Path(head).name, Path(base), Path(head), effect),))
         else:
             made = Suite(kernels=(KernelsEntry("kernels", base, head, log, tuple(task or ()), effect),))
-        report = _measured(made, suite_items(made, baseline=None), seed)
+        report = _measured(made, suite_items(made), seed)
         _publish(report, json, junit, markdown)
     raise typer.Exit(report.outcome)
 
@@ -119,6 +136,7 @@ def calibrate(
 
     A later run takes no smaller change for a regression.
     """
+    from tunewright.gate.baselines import build_heads
     from tunewright.gate.results import noise_floor_ratio, write_run
     from tunewright.gate.runs import calibration_path, run_calibration
     from tunewright.gate.sides import suite_items
@@ -126,7 +144,8 @@ def calibrate(
 
     with _gate_exits():
         read = read_suite(suite)
-        items = suite_items(read, baseline=None, only_head=True)
+        build_heads(read, tell=_tell)
+        items = suite_items(read, only_head=True)
         num_pairs = sum(item.pair is not None for item in items)
         if not num_pairs:
             raise ConfigError("the suite has nothing that can be timed")
@@ -237,6 +256,10 @@ def _accepted_path(file: Path | None, suite: Path | None) -> Path:
         return read_suite(suite).accepted
     # A comparison needs no suite.
     return read_suite(None).accepted if has_suite(Path(PYPROJECT)) else Path(ACCEPTED_FILE)
+
+
+def _tell(text: str) -> None:
+    typer.echo(printable(text), err=True)
 
 
 def _timer(suite: "Suite") -> "AbstractContextManager[PairTimer]":

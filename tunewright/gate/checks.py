@@ -10,6 +10,7 @@ import numpy as np
 from tunewright.core.closeable import Closeable
 from tunewright.core.errors import TunewrightError
 from tunewright.gate import measure
+from tunewright.gate.baselines import named_base, opened_baseline
 from tunewright.gate.report import Outcome, Report, Row, change_text, percent, summary
 from tunewright.gate.results import GateRun, ItemRun, RunKind, write_run
 from tunewright.gate.runs import (
@@ -94,11 +95,10 @@ class CheckSession(Closeable):
 
     def __init__(self, root: Path, *, suite: Path | None, baseline: str | None, num_tests: int) -> None:
         self._root = root
-        self._baseline = baseline
         self._num_tests = num_tests
         place = suite or root / PYPROJECT
         has_settings = suite is not None or has_suite(place)
-        self._suite = read_suite(place) if has_settings else Suite(accepted=root / ACCEPTED_FILE)
+        self._suite = read_suite(place) if has_settings else Suite(accepted=root / ACCEPTED_FILE, folder=root)
         found = conditions_of(self._suite)
         rule = replace(found.rule, alpha=self._suite.alpha / num_tests)
         self._conditions = Conditions(found.machine, rule, found.is_calibrated)
@@ -106,6 +106,7 @@ class CheckSession(Closeable):
         self._clock = Clock()
         self._items: dict[str, tuple[ItemRun, ...]] = {}
         self._stack = ExitStack()
+        self._base_of = self._stack.enter_context(opened_baseline(self._suite, baseline))
         self._timer = self._stack.enter_context(measure.LocalTimer(sample_secs=self._suite.sample_secs))
 
     def close(self) -> None:
@@ -132,8 +133,8 @@ class CheckSession(Closeable):
         return Check(report, _outcome(report), tuple(_properties(report)))
 
     def _measured(self, test: str, sides: Sides) -> tuple[ItemRun, ...]:
-        baseline = self._baseline if sides.base is None else None
-        items = [_renamed(item, test) for item in suite_items(self._suite_of(sides), baseline=baseline)]
+        base_of = self._base_of if sides.base is None else named_base
+        items = [_renamed(item, test) for item in suite_items(self._suite_of(sides), base_of)]
         return measure_items(items, self._timer, self._conditions.rule, rng=self._rng)
 
     def write(self, path: Path) -> None:

@@ -84,7 +84,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="TOML with the gate's settings; else [tool.tunewright.gate] of pyproject.toml in pytest's root.",
     )
     group.addoption(
-        "--gate-baseline", metavar="DIR|FILE|REVISION", help="The base of all checks that name none."
+        "--gate-baseline", metavar="NAME|DIR|FILE|REVISION", help="The base of all checks that name none."
     )
 
 

@@ -1,27 +1,25 @@
 """From the entries of a suite to pairs that can be timed, and items that cannot, with the reason."""
 
 import filecmp
-import subprocess
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from tunewright.core.errors import ConfigError, EnvironmentProblem
+from tunewright.core.errors import EnvironmentProblem
 from tunewright.core.keys import digest, short_key
 from tunewright.core.log_url import log_url, shown_place
 from tunewright.core.types import Candidate, MeasureSuccess, RecordedTrial, TaskKey, TuningTask
+from tunewright.gate.baselines import LOCK_SUFFIX, Base, BaseOf, named_base
 from tunewright.gate.measure import KernelPair, ModelPair, Pair
 from tunewright.gate.results import SideFacts
 from tunewright.gate.statistics import Verdict
 from tunewright.gate.suite import KernelsEntry, ModelEntry, Suite
 from tunewright.scheduler.kernel_choice import default_candidate
 from tunewright.scheduler.manifest import LIBRARY_FILE, PARAMS_FILE, KernelSource, read_manifest
-from tunewright.scheduler.schedule_lock import ScheduleLock, lock_from_bytes, read_lock
+from tunewright.scheduler.schedule_lock import ScheduleLock, read_lock
 from tunewright.tuning_logs import Match, MatchPolicy, StoredCandidate, TuningLog
-
-LOCK_SUFFIX = ".lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +36,11 @@ class GateItem:
     reason: str = ""
 
 
-def suite_items(suite: Suite, *, baseline: str | None, only_head: bool = False) -> list[GateItem]:
+def suite_items(suite: Suite, base_of: BaseOf = named_base, *, only_head: bool = False) -> list[GateItem]:
     """The items of a suite, in its order.
 
     Args:
-        baseline: takes the place of every entry's base: a folder with the models' directories and lock files,
-            or (for lock files) a git revision.
+        base_of: where the base of an entry is.
         only_head: both sides are head, for a calibration.
 
     Raises:
@@ -52,54 +49,40 @@ def suite_items(suite: Suite, *, baseline: str | None, only_head: bool = False) 
     """
     items: list[GateItem] = []
     for model in suite.models:
-        base = model.head if only_head else _model_base(model, baseline)
-        items.append(model_item(model.name, base, model.head, model.min_effect_ratio, is_alike=only_head))
+        base = Base(str(model.head), str(model.head)) if only_head else base_of(model)
+        items.append(model_item(model, base, is_alike=only_head))
     for entry in suite.kernels:
         is_alone = len(suite.kernels) + len(suite.models) == 1
-        items += _kernel_items(entry, "" if is_alone else f"{entry.name}: ", baseline, is_alike=only_head)
+        base = None if only_head else base_of(entry)
+        items += _kernel_items(entry, "" if is_alone else f"{entry.name}: ", base, is_alike=only_head)
     return items
 
 
-def model_item(
-    name: str, base: Path, head: Path, min_effect_ratio: float, *, is_alike: bool = False
-) -> GateItem:
+def model_item(entry: ModelEntry, base: Base | None, *, is_alike: bool = False) -> GateItem:
     """Two directories of compiled models; the same bytes are not timed, but for a calibration.
 
     Raises:
         ConfigError: one of them is none.
     """
-    sides = _model_facts(base), _model_facts(head)
-    pair: Pair | None = ModelPair(name, base, head)
+    name, head, effect = entry.name, entry.head, entry.min_effect_ratio
+    head_facts = _model_facts(head, str(head))
+    if base is None:
+        return GateItem(name, effect, 0, None, head_facts, None, Verdict.MISSING, "base has no such model")
+    base_folder = Path(base.place)
+    sides = _model_facts(base_folder, base.shown), head_facts
     files = (LIBRARY_FILE, PARAMS_FILE)
-    if not is_alike and all(_same_bytes(base / file, head / file) for file in files):
+    if not is_alike and all(_same_bytes(base_folder / file, head / file) for file in files):
         reason = "both sides are the same code and weights, byte for byte: not timed"
-        return GateItem(name, min_effect_ratio, 0, *sides, None, Verdict.SAME, reason)
-    return GateItem(name, min_effect_ratio, 0, *sides, pair)
+        return GateItem(name, effect, 0, *sides, None, Verdict.SAME, reason)
+    return GateItem(name, effect, 0, *sides, ModelPair(name, base_folder, head))
 
 
-def _model_base(model: ModelEntry, baseline: str | None) -> Path:
-    if baseline is None:
-        if model.base is None:
-            raise ConfigError(
-                f"model {model.name!r} has no base: name one, or pass --baseline (pytest: --gate-baseline)"
-            )
-        return model.base
-    folder = Path(baseline)
-    if not folder.is_dir():
-        raise ConfigError(
-            f"{baseline} is no folder: the base of {model.name!r} must be a directory of a compiled model, "
-            "which no git revision holds; compile the base and pass --baseline FOLDER"
-        )
-    nested = folder / model.head.name
-    return nested if nested.is_dir() else folder
-
-
-def _model_facts(folder: Path) -> SideFacts:
+def _model_facts(folder: Path, shown: str) -> SideFacts:
     manifest = read_manifest(folder)
     schedules = digest(*(kernel.candidate_key or str(kernel.source) for kernel in manifest.kernels))
     machine = manifest.machine
     return SideFacts(
-        str(folder), schedules, "", machine.tvm_version, machine.llvm_version, manifest.tunewright_version
+        shown, schedules, "", machine.tvm_version, machine.llvm_version, manifest.tunewright_version
     )
 
 
@@ -128,10 +111,11 @@ class _Kernels:
 
 
 def _kernel_items(
-    entry: KernelsEntry, prefix: str, baseline: str | None, *, is_alike: bool
+    entry: KernelsEntry, prefix: str, found: Base | None, *, is_alike: bool
 ) -> Iterator[GateItem]:
-    head = _side(entry.head, entry, None)
-    base = head if is_alike else _base_side(entry, baseline)
+    """Args: found: the base, None where it has nothing of the entry; of no account if both are head."""
+    head = _side(entry.head, entry.head, entry)
+    base = head if is_alike else _side(found.place, found.shown, entry) if found else _Kernels("")
     schedules = {**base.schedules, **head.schedules}
     counts = Counter(one.name for one in schedules.values())
     for key in dict.fromkeys((*head.schedules, *base.schedules)):
@@ -177,53 +161,14 @@ def _kernel_item(
     return GateItem(name, entry.min_effect_ratio, weight, *facts, None, verdict, reason)
 
 
-def _base_side(entry: KernelsEntry, baseline: str | None) -> _Kernels:
-    if baseline is None:
-        if entry.base is None:
-            raise ConfigError(
-                f"{entry.name!r} has no base: name one, or pass --baseline (pytest: --gate-baseline)"
-            )
-        return _side(entry.base, entry, None)
-    head = Path(entry.head)
-    if Path(baseline).is_dir():
-        return _side(str(Path(baseline) / head.name), entry, None)
-    if Path(baseline).is_file() or "://" in baseline:
-        return _side(baseline, entry, None)
-    if head.suffix != LOCK_SUFFIX:
-        raise ConfigError(
-            f"{baseline} is no folder and no file: a git revision can be the base of a lock file only, "
-            f"and {entry.head} is a log"
-        )
-    content = _file_of_revision(baseline, head)
-    source = f"{head.name} of {baseline}"
-    return _side(source, entry, lock_from_bytes(content, name=source))
-
-
-def _file_of_revision(revision: str, path: Path) -> bytes:
-    """Raises: ConfigError: git does not know the revision, or it has no such file."""
-    if revision.startswith("-"):
-        raise ConfigError(f"{revision!r} is no git revision")
-    command = ["git", "-C", str(path.parent), "show", f"{revision}:./{path.name}"]
-    try:
-        done = subprocess.run(command, capture_output=True, check=False)
-    except OSError as exc:
-        raise EnvironmentProblem(f"git cannot be run ({exc.strerror}): give a file as --baseline") from exc
-    if done.returncode:
-        reason = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
-        raise ConfigError(
-            f"{revision} is no folder, no file, and no revision of git with {path.name}: {' '.join(reason)}"
-        )
-    return done.stdout
-
-
-def _side(source: str, entry: KernelsEntry, lock: ScheduleLock | None) -> _Kernels:
-    """Args: lock: where it has been read already."""
-    if lock is None and source.endswith(LOCK_SUFFIX):
-        lock = read_lock(Path(source))
+def _side(source: str, shown: str, entry: KernelsEntry) -> _Kernels:
+    lock = read_lock(Path(source)) if source.endswith(LOCK_SUFFIX) else None
     place = log_url(entry.log if lock is not None else source)
     with TuningLog.open(place, read_only=True) as log:
-        shown = source if lock is not None else shown_place(place)
-        kernels = _locked(lock, log, shown) if lock is not None else _champions(log, shown)
+        if lock is not None:
+            kernels = _locked(lock, log, shown)
+        else:
+            kernels = _champions(log, shown if shown != source else shown_place(place))
         for summary in log.sessions():
             kernels.weights.update(log.session_weights(summary.session_id))
     return kernels

@@ -49,7 +49,8 @@ class Suite:
 
     Relative paths are seen from the file's folder. `calibration`: a file that `calibrate` wrote, else the
     machine's own. `inconclusive_fails`: whether that is exit status 4. `min_effect_ratio`: of entries that
-    have none of their own.
+    have none of their own. `folder`: of the file. `build`: a line of the shell that makes the heads, run
+    there before they are timed, and in a checkout of the revision that is the base.
     """
 
     models: tuple[ModelEntry, ...] = ()
@@ -62,6 +63,8 @@ class Suite:
     calibration: Path | None = None
     accepted: Path = Path(ACCEPTED_FILE)
     min_effect_ratio: float = DEFAULT_EFFECT_RATIO
+    folder: Path = Path()
+    build: str | None = None
 
 
 # Three in each of three groups.
@@ -200,6 +203,8 @@ def _suite(table: _Table, folder: Path) -> Suite:
         calibration=folder / calibration if calibration else None,
         accepted=folder / table.take("accepted", str, ACCEPTED_FILE),
         min_effect_ratio=effect,
+        folder=folder,
+        build=table.take("build", str),
     )
     table.check_empty()
     return suite
