@@ -3,6 +3,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+# Every child process imports TVM: without byte code on disk it would compile its sources each time, a second of CPU.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test check format lock clean
 
 help:
