@@ -89,7 +89,7 @@ def test_a_confirmed_regression_and_everything_that_is_written(
     assert Path("summary.md").read_text() == "before\n" + markdown
     fields = json.loads(Path("r.json").read_text())
     assert [one["verdict"] for one in fields["results"]] == ["same", "regressed"]
-    assert len(fields["run"]["items"][1]["times"]["second"]) == 3
+    assert len(fields["run"]["items"][1]["times"]["second"]) == 5
 
 
 def test_a_saved_baseline_and_a_revision_that_is_built(

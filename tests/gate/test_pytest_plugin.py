@@ -100,7 +100,7 @@ def test_what_is_slower_fails_and_says_how_much_and_how_sure(
     result.stdout.re_match_lines_random(
         [
             r"FAILED .*::test_speed\[slower\] - Failed: .*\[slower\]: slower: head is slower: \+10\.\d % "
-            r"\(\+9\.\d to \+10\.\d\), \+\d+\.\d % in a second round; 15 pairs, "
+            r"\(\+\d\.\d to \+1\d\.\d\), \+\d+\.\d % in a second round; 15 pairs, "
             r"p = \S+ where 0\.0033 counts; ",
             r"same +[+-]0\.\d % .*\[same\]: same  a slowdown of \+\d\.\d % would have been found",
             r"improved +-10\.\d % ",

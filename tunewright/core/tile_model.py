@@ -102,8 +102,7 @@ def _channel_step_cycles(
     reads = loads * taps * channels[:, 1]
     spills = np.maximum(0.0, reads - _READS_PER_REGISTER * np.maximum(0.0, _VECTOR_REGISTERS - accumulators))
     cycles = cycles + _LOOP_CYCLES / (taps * channels[:, 1])
-    slower: Numbers = np.where(taps > 1, 1 + _SLOWER_PER_SPILL * spills, 1.0)
-    return cycles * slower
+    return np.asarray(cycles * np.where(taps > 1, 1 + _SLOWER_PER_SPILL * spills, 1.0))
 
 
 def _window_step_cycles(
