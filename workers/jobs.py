@@ -118,12 +118,13 @@ def _applied(
 
 
 def _replay(channel: Channel, payload: Message) -> None:
-    """Apply traces to their workloads; the scheduled modules go back as TVM's JSON."""
+    """Apply traces to their workloads; the scheduled modules go back as TVM's JSON, or as TVMScript."""
     import tvm
 
     def answer(_call: Message, item: Message) -> Message:
         try:
-            return {"module": tvm.ir.save_json(replay(item["mod_json"], item["trace"]))}
+            scheduled = replay(item["mod_json"], item["trace"])
+            return {"module": scheduled.script() if item["as_script"] else tvm.ir.save_json(scheduled)}
         except (ReplayError, RuntimeError, LookupError, MemoryError) as exc:
             kind = FailureKind.OOM if is_memory_error(exc) else FailureKind.REPLAY
             text = str(exc) if isinstance(exc, ReplayError) else describe(exc)

@@ -93,7 +93,7 @@ class ReplayFailure:
 
 
 def replay_all(
-    pool: Pool, traces: Sequence[tuple[str, str]], *, is_trusted: bool = True
+    pool: Pool, traces: Sequence[tuple[str, str]], *, is_trusted: bool = True, as_script: bool = False
 ) -> list[str | ReplayFailure]:
     """Apply traces in children.
 
@@ -101,13 +101,14 @@ def replay_all(
         traces: (module JSON of a workload, trace JSON) each. The modules are always our own: TVM builds
             whatever object a module's text names.
         is_trusted: that the traces are our own too. Others are checked first, and applied in a sandbox.
+        as_script: that people read it: TVMScript in place of TVM's JSON.
 
     Returns:
-        The scheduled module as TVM's JSON, weight-packing blocks still inside, or why there is none.
+        The scheduled module, weight-packing blocks still inside, or why there is none.
     """
     refusals = {} if is_trusted else _refusals(trace_json for _, trace_json in traces)
     items = [
-        {"mod_json": mod_json, "trace": trace_json}
+        {"mod_json": mod_json, "trace": trace_json, "as_script": as_script}
         for number, (mod_json, trace_json) in enumerate(traces)
         if number not in refusals
     ]

@@ -11,9 +11,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from tests.explore.test_schedule_words import ruled
-from tests.plots.tuned_log import CONV, MATMUL, START, add_session, failure, success
+from tests.explore.test_tir import other_tile
+from tests.plots.tuned_log import CONV, MATMUL, OTHER_MACHINE, START, add_session, failure, success
+from tests.workers.workloads import default_trace_json, matmul_task
 from tunewright.cli import db
-from tunewright.core.errors import RecordNotFoundError
+from tunewright.core.errors import ConfigError, RecordNotFoundError
 from tunewright.core.types import TuningTask
 from tunewright.tuning_logs import TuningLog
 
@@ -26,7 +28,8 @@ def log(tmp_path: Path) -> Iterator[TuningLog]:
 
 def add(log: TuningLog, task: TuningTask, trace_json: str, secs: float | None) -> int:
     """The number of a new record."""
-    [first] = add_session(log, f"s{trace_json}", [(task, failure() if secs is None else success(secs))])
+    result = failure() if secs is None else success(secs)
+    [first] = add_session(log, f"s{trace_json}", [(task, result)], tasks=[task], weights={task.key: 1})
     record = first.record
     candidate = replace(record.candidate, trace_json=trace_json)
     [trial] = log.append([(replace(record, candidate=candidate), None)])
@@ -47,7 +50,9 @@ def test_changes_in_words_beside_the_times(log: TuningLog, tmp_path: Path) -> No
     result = run(tmp_path, str(a), str(b))
     sides, words = result.stdout.split("\n\n")
     assert [line.split()[0] for line in sides.splitlines()[2:]] == [str(a), str(b)]
-    assert "4.000" in sides.splitlines()[2] and "1.100" in sides.splitlines()[3]
+    # Median, quartiles, number of samples.
+    assert sides.splitlines()[2].split()[-5:-1] == ["4.000", "4.000", "4.000", "1"]
+    assert sides.splitlines()[3].split()[-5:-1] == ["1.100", "1.050", "1.150", "3"]
     assert words.splitlines() == [
         "tile i 128x8 -> 64x16",
         "unroll up to 64 steps -> off",
@@ -82,3 +87,28 @@ def test_a_record_that_is_not_there(log: TuningLog, tmp_path: Path) -> None:
     a = add(log, CONV, ruled([128, 8], 2), 0.004)
     with pytest.raises(RecordNotFoundError, match="no record 99"):
         run(tmp_path, str(a), "99")
+
+
+def test_of_different_machines(log: TuningLog, tmp_path: Path) -> None:
+    a = add(log, CONV, ruled([128, 8], 2), 0.004)
+    [abroad] = add_session(log, "abroad", [(CONV, success(0.5))], machine=OTHER_MACHINE)
+    result = run(tmp_path, str(a), str(abroad.record_id))
+    assert "different machines" in result.stderr
+
+
+def test_tir_is_for_people(log: TuningLog, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="leave out --format json"):
+        run(tmp_path, "1", "2", "--tir", "-f", "json")
+
+
+@pytest.mark.tvm
+@pytest.mark.slow
+def test_what_changed_in_tir(log: TuningLog, tmp_path: Path) -> None:
+    task = matmul_task(32)
+    trace = default_trace_json(task)
+    a, b = (add(log, task, text, 0.004) for text in (trace, other_tile(trace)))
+    result = run(tmp_path, str(a), str(b), "--tir")
+    words, diff = result.stdout.split(f"\n\n--- record {a}\n+++ record {b}\n")
+    assert "tile " in words
+    assert {line[0] for line in diff.splitlines()} == {"-", "+", "@", " "}
+    assert run(tmp_path, str(a), str(a), "--tir").stdout.endswith("\nthe same schedule\n\nthe same program\n")

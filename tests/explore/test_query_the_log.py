@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from tests.explore.sample_log import Sample
-from tunewright.explore import OpenLog
+from tunewright.explore import OpenLog, RecordComparison, Session, Trial
 
 PAGE = Path(__file__).parents[2] / "docs" / "query-the-log.md"
 
@@ -38,7 +38,9 @@ def test_the_python(
     sample: Sample, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TUNEWRIGHT_LOG", str(sample.path))
-    opened, best, _, failures, messages, daily, origins, steps = shown_values("".join(blocks("python")))
+    shown = shown_values("".join(blocks("python")))
+    opened, best, _, failures, messages, daily, origins, steps, *objects = shown
+    assert list(map(type, objects)) == [Session, Trial, RecordComparison]
     assert repr(opened) == f"OpenLog('{sample.path}', closed)"
     assert "SampleCategorical" in capsys.readouterr().out
     for frame in (best, failures, daily, steps):

@@ -2,53 +2,17 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import pytest
 from log_samples import MACHINE, make_record, make_session, make_task, success
 
+from tests.explore.html_page import EVIL, Page
 from tests.explore.sample_log import Sample
 from tunewright.core.errors import StoreBusyError
 from tunewright.core.types import TuningTask
 from tunewright.explore import OpenLog
 from tunewright.tuning_logs import TaskSummary, TuningLog
 from tunewright.tuning_logs.schema import HEAD_REVISION
-
-EVIL = "<script>alert('&amp;')</script>\"><img src=x onerror=y>"
-VOID = {"br", "img", "hr"}
-
-
-class Page(HTMLParser):
-    """Tags, the text outside of them, and the rows of the tables; closing tags must match."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str | None]] = []
-        self.text = ""
-        self.rows: list[list[str]] = []
-        self._open: list[str] = []
-        self.feed(html)
-        self.close()
-        assert self._open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += attrs
-        if tag not in VOID:
-            self._open.append(tag)
-        if tag == "tr":
-            self.rows.append([])
-        elif tag in ("td", "th"):
-            self.rows[-1].append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-        if self._open and self._open[-1] in ("td", "th"):
-            self.rows[-1][-1] += data
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ _NUMBER_CELL = _CELL.replace("left", "right", 1)
 _PRE = 'style="margin:4px 0;overflow-x:auto;line-height:1.3;white-space:pre"'
 _MARKS = {
     "+": "background:rgba(0,160,80,0.16)",
-    "-": "background:rgba(220,80,0,0.16);text-decoration:line-through;text-decoration-thickness:0.5px",
+    "-": "background:rgba(220,80,0,0.16)",
 }
 
 
@@ -82,22 +82,22 @@ def lines_html(lines: Iterable[str]) -> Html:
 def diff_html(lines: Iterable[str]) -> Html:
     """Lines of a unified diff; those that came or went have a ground and, without it, their `+` or `-`."""
     marked = (
-        f'<span style="{_MARKS[line[0]]}">{text_html(line)}</span>' if line[:1] in _MARKS else text_html(line)
+        f'<span style="{_MARKS[line[0]]}">{text_html(line)}</span>'
+        if line[:1] in _MARKS and not line.startswith(("+++ ", "--- "))
+        else text_html(line)
         for line in lines
     )
     return Html(f"<pre {_PRE}>{chr(10).join(marked)}</pre>")
 
 
 def side_by_side(titles: Sequence[str], columns: Sequence[Html]) -> Html:
-    heads = "".join(f"<th {_CELL}>{text_html(title)}</th>" for title in titles)
-    cells = "".join(
-        f'<td style="vertical-align:top;text-align:left;padding:0 16px 0 0">{column}</td>'
-        for column in columns
+    """Columns of equal width; what is wider is scrolled."""
+    cells = (
+        f'<div style="min-width:0"><b>{text_html(title)}</b>{column}</div>'
+        for title, column in zip(titles, columns, strict=True)
     )
-    return Html(
-        f'<table style="border-collapse:collapse"><thead><tr>{heads}</tr></thead>'
-        f"<tbody><tr>{cells}</tr></tbody></table>"
-    )
+    style = f"display:grid;grid-template-columns:repeat({len(columns)},1fr);gap:16px;margin-top:4px"
+    return Html(f'<div style="{style}">{"".join(cells)}</div>')
 
 
 def details(title: str, content: Html, *, is_open: bool = False) -> Html:

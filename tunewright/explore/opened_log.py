@@ -1,15 +1,25 @@
 """`open_log`: a tuning log by its URL or path, and what it holds as data frames."""
 
+import operator
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from tunewright.core.closeable import Closeable
 from tunewright.core.errors import ConfigError, StoreError
 from tunewright.core.log_url import file_url, log_url, shown_place
 from tunewright.core.trace_text import trace_lines
 from tunewright.core.types import TaskKey, TuningTask
+from tunewright.explore.comparison import (
+    ModelComparison,
+    RecordComparison,
+    SessionComparison,
+    compare_models,
+    compare_records,
+    compare_sessions,
+)
+from tunewright.explore.coverage_view import Coverage, read_coverage
 from tunewright.explore.frames import (
     BEST_COLUMNS,
     FAILURE_COLUMNS,
@@ -23,7 +33,9 @@ from tunewright.explore.frames import (
 )
 from tunewright.explore.lookup import find_session, find_task
 from tunewright.explore.schedule_words import schedule_diff, schedule_words
+from tunewright.explore.session_view import Session, read_session
 from tunewright.explore.summary_html import problem_html, summary_html
+from tunewright.explore.trial_view import Trial, read_trial
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +61,7 @@ def open_log(url: str | os.PathLike[str] | None = None, *, read_only: bool = Tru
 
 
 class OpenLog(Closeable):
-    """A tuning log as data frames; `with` or `close` gives it back.
+    """A tuning log as data frames and objects to look at; `with` or `close` gives it back.
 
     A `task` or `session` is named by its whole key or id, or by 8 or more of its first characters. Times of
     different `machine_fingerprint`s do not compare.
@@ -136,6 +148,72 @@ class OpenLog(Closeable):
             RecordNotFoundError: no such record.
         """
         return schedule_diff(self._trace_json(record_id), self._trace_json(other_id))
+
+    def session(self, session: str) -> Session:
+        """One tuning session: a line on a terminal, a page in a notebook, `to_frame()` its tasks."""
+        return read_session(self._log, find_session(self._log, session))
+
+    def trial(self, record_id: int) -> Trial:
+        """All about one trial: its times, schedule in words, versions; `to_frame()` its samples.
+
+        Raises:
+            RecordNotFoundError: no such record.
+        """
+        return read_trial(self._log, int(record_id))
+
+    def coverage(
+        self,
+        model: str | os.PathLike[str],
+        *,
+        target: str = "host",
+        num_threads: int | None = None,
+        input_shapes: Mapping[str, Sequence[int]] | None = None,
+        match: str = "compatible",
+    ) -> Coverage:
+        """Which kernels of a model have a record, and how much of its predicted time they are.
+
+        Args:
+            model: an ONNX file, which TVM imports, or the folder of a compiled model, which needs no TVM.
+            target, num_threads, input_shapes: of an ONNX file, as `tunewright compile` takes them.
+            match: whose records may be used: "exact", "compatible" or "any".
+
+        Raises:
+            ConfigError: no such model, or it cannot be imported.
+        """
+        return read_coverage(
+            self._log,
+            Path(model),
+            target=target,
+            num_threads=num_threads,
+            input_shapes=input_shapes,
+            match=match,
+        )
+
+    @overload
+    def compare(self, a: int, b: int, *, tir: bool = False) -> RecordComparison: ...
+    @overload
+    def compare(self, a: str, b: str) -> SessionComparison: ...
+    @overload
+    def compare(self, a: Path, b: Path) -> ModelComparison: ...
+    def compare(
+        self, a: int | str | Path, b: int | str | Path, *, tir: bool = False
+    ) -> RecordComparison | SessionComparison | ModelComparison:
+        """B against A: two records by their numbers, two sessions by their ids, two folders by their `Path`s.
+
+        Args:
+            tir: of records, that TVM applies both schedules, in sandboxed children, and shows the functions.
+
+        Raises:
+            ConfigError: A and B are of different kinds; sessions were timed on different machines.
+            RecordNotFoundError: no such record.
+        """
+        if isinstance(a, Path) and isinstance(b, Path):
+            return compare_models(a, b)
+        if isinstance(a, str) and isinstance(b, str):
+            return compare_sessions(self._log, find_session(self._log, a), find_session(self._log, b))
+        if isinstance(a, str | Path) or isinstance(b, str | Path):
+            raise ConfigError(f"{a!r} and {b!r} do not compare: give two records, two sessions or two Paths")
+        return compare_records(self._log, operator.index(a), operator.index(b), tir=tir)
 
     def __repr__(self) -> str:
         return f"OpenLog({self._place!r}{', closed' if self._opened is None else ''})"
