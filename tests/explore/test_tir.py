@@ -23,7 +23,7 @@ SMALL = ["for i in range(8):", "    a", "    b"]
 
 
 def scheduled(number: int, lines: list[str], problem: str = "") -> ScheduledTir:
-    return ScheduledTir(number, "\n".join(lines), problem)
+    return ScheduledTir(f"record {number}", "\n".join(lines), problem)
 
 
 def test_a_diff_names_the_records_and_what_changed() -> None:

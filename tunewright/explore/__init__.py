@@ -16,6 +16,7 @@ from tunewright.explore.schedule_words import (
     schedule_words,
 )
 from tunewright.explore.session_view import Session
+from tunewright.explore.tir import ScheduledTir, tir_diff, tir_diff_html
 from tunewright.explore.trial_view import Trial
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "RecordComparison",
     "ScheduleChange",
     "ScheduleFact",
+    "ScheduledTir",
     "Session",
     "SessionComparison",
     "Trial",
@@ -35,4 +37,6 @@ __all__ = [
     "schedule_diff",
     "schedule_facts",
     "schedule_words",
+    "tir_diff",
+    "tir_diff_html",
 ]

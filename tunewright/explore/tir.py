@@ -19,14 +19,19 @@ _WIDE = re.compile(r"T\.int64\((-?\d+)\)")
 
 @dataclass(frozen=True, slots=True)
 class ScheduledTir:
-    """The function of one record after its schedule; `problem` says why there is none, else it is "".
+    """A function after its schedule, and whose it is; `problem` says why there is none, else it is "".
 
     In `text`, constants of 64 bits are plain numbers: TVMScript writes `T.int64(8)` for each 8.
     """
 
-    record_id: int
+    name: str
     text: str = field(repr=False)
     problem: str = ""
+
+    @classmethod
+    def of_script(cls, name: str, script: str) -> "ScheduledTir":
+        """Args: script: TVMScript, as a module's `script()` gives it."""
+        return cls(name, _WIDE.sub(r"\1", script))
 
     @property
     def lines(self) -> list[str]:
@@ -36,9 +41,8 @@ class ScheduledTir:
         return shown(self.text or f"# {self.problem}")
 
     def _repr_html_(self) -> Html:
-        title = f"TIR of record {self.record_id}"
         content = paragraph(self.problem) if self.problem else lines_html(self.lines)
-        return details(title, content, is_open=True)
+        return details(f"TIR of {self.name}", content, is_open=True)
 
 
 def scheduled_tir(trials: Sequence[Trial]) -> list[ScheduledTir]:
@@ -50,44 +54,41 @@ def scheduled_tir(trials: Sequence[Trial]) -> list[ScheduledTir]:
     from tunewright.workers.pool import Pool
     from tunewright.workers.process_space import ReplayFailure, replay_all
 
-    problems = {}
+    found: dict[int, ScheduledTir] = {}
+    names = [f"record {trial.record_id}" for trial in trials]
     for place, trial in enumerate(trials):
         try:
             check_module(trial.task.workload.mod_json)
         except UntrustedModuleError as exc:
-            problems[place] = str(exc)
+            found[place] = ScheduledTir(names[place], "", str(exc))
     pairs = {
         place: (trial.task.workload.mod_json, trial.trace_json)
         for place, trial in enumerate(trials)
-        if place not in problems
+        if place not in found
     }
-    texts = {}
     if pairs:
         with Pool(sorted(os.sched_getaffinity(0))[: len(pairs)]) as pool:
             answers = replay_all(pool, list(pairs.values()), is_trusted=False, as_script=True)
         for place, answer in zip(pairs, answers, strict=True):
             if isinstance(answer, ReplayFailure):
-                problems[place] = answer.message
+                found[place] = ScheduledTir(names[place], "", answer.message)
             else:
-                texts[place] = _WIDE.sub(r"\1", answer)
-    return [
-        ScheduledTir(trial.record_id, texts.get(place, ""), problems.get(place, ""))
-        for place, trial in enumerate(trials)
-    ]
+                found[place] = ScheduledTir.of_script(names[place], answer)
+    return [found[place] for place in range(len(trials))]
 
 
 def tir_diff(before: ScheduledTir, after: ScheduledTir) -> list[str]:
     """A unified diff of both functions; empty where they are the same."""
     for one in (before, after):
         if one.problem:
-            return [f"# no TIR of record {one.record_id}: {one.problem}"]
-    first, second = (f"record {one.record_id}" for one in (before, after))
-    return list(difflib.unified_diff(before.lines, after.lines, first, second, lineterm=""))
+            return [f"# no TIR of {one.name}: {one.problem}"]
+    return list(difflib.unified_diff(before.lines, after.lines, before.name, after.name, lineterm=""))
 
 
-def tir_diff_html(before: ScheduledTir, after: ScheduledTir) -> Html:
-    """The diff, and both functions side by side, folded away."""
-    titles = [f"record {one.record_id}" for one in (before, after)]
+def tir_diff_html(before: ScheduledTir, after: ScheduledTir, *, is_open: bool = False) -> Html:
+    """What changed, folded away unless `is_open`, and both functions side by side, folded away."""
     columns = [paragraph(one.problem) if one.problem else lines_html(one.lines) for one in (before, after)]
-    changed = details("What changed in TIR", diff_html(tir_diff(before, after) or ["the same program"]))
-    return Html(changed + details("TIR side by side", side_by_side(titles, columns)))
+    lines = diff_html(tir_diff(before, after) or ["the same program"])
+    changed = details("What changed in TIR", lines, is_open=is_open)
+    sides = side_by_side([before.name, after.name], columns)
+    return Html(changed + details("TIR side by side", sides))
