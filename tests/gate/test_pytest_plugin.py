@@ -14,6 +14,7 @@ import pytest
 from tests.gate.compiled import DEFAULT, PLAIN, PLAIN_AGAIN, compiled_net, make_log, trace_of
 from tests.gate.fakes import FakeTimer
 from tests.gate.manifests import make_folder
+from tests.gate.repository import Repository
 from tests.workers.workloads import matmul_task
 from tunewright.cli.app import main
 from tunewright.gate import measure
@@ -186,6 +187,19 @@ def test_a_baseline_is_the_base_of_checks_that_name_none(pytester: pytest.Pytest
     folders(["same"])
     pytester.makepyfile("def test_one(gate): gate.check(head='head/same')")
     run(pytester, "--gate-baseline", "base").assert_outcomes(passed=1)
+    # A revision's own files make it.
+    repository = Repository(pytester.path)
+    make_folder(Path("source"), library=b"old")
+    settings = "[tool.pytest.ini_options]\n[tool.tunewright.gate]\n"
+    pytester.makepyprojecttoml(f'{settings}build = "mkdir head && cp -r source head/same"')
+    Path(".gitignore").write_text("head\nbase\n")
+    repository.commit()
+    result = run(pytester, "--gate-baseline", "HEAD", "--gate-json", "gate.json")
+    result.assert_outcomes(passed=1)
+    assert repository.num_worktrees == 1
+    (item,) = read_run(Path("gate.json"), kind=RunKind.GATE).items
+    assert item.base is not None and item.base.source == "same of HEAD"
+    run(pytester, "--gate-baseline", "nothing").assert_outcomes(errors=1)
 
 
 def test_markers_choose_and_only_chosen_tests_share_the_error_rate(
