@@ -100,7 +100,7 @@ def test_what_is_slower_fails_and_says_how_much_and_how_sure(
     result.assert_outcomes(passed=3, failed=1)
     result.stdout.re_match_lines_random(
         [
-            r"FAILED .*::test_speed\[slower\] - Failed: .*\[slower\]: slower: head is slower: \+10\.\d % "
+            r"FAILED .*::test_speed\[slower\] - Failed: slower: head is slower: \+10\.\d % "
             r"\(\+\d\.\d to \+1\d\.\d\), \+\d+\.\d % in a second round; 15 pairs, "
             r"p = \S+ where 0\.0033 counts; ",
             r"same +[+-]0\.\d % .*\[same\]: same  a slowdown of \+\d\.\d % would have been found",
@@ -174,7 +174,7 @@ def test_no_verdict_is_no_pass(pytester: pytest.Pytester, machine: Machine) -> N
     assert verdicts == ["error", "error", "error", "error", "same"]
     result.stdout.fnmatch_lines_random(
         [
-            "*::test_crash - *NoVerdictError: *: error: head: odd crashed",
+            "*::test_crash - *NoVerdictError: odd: error: head: odd crashed",
             "*::test_no_folder - *NoVerdictError: *none is no compiled model*",
             "*::test_no_base - *NoVerdictError: *--gate-baseline)",
             "*::test_no_number - *NoVerdictError: min_effect is 'lots'*",
@@ -235,27 +235,51 @@ def test_who_asks_late_or_beside_others_is_refused(
 def test_settings_that_cannot_be_read_are_errors(pytester: pytest.Pytester, machine: Machine) -> None:
     folders(["same"])
     pytester.makepyprojecttoml("[tool.pytest.ini_options]\n[tool.tunewright.gate]\nalfa = 1")
+    pytester.makepyfile(
+        """
+        def test_one(gate): gate.check(base='base/same', head='head/same')
+        def test_two(gate): gate.check(base='base/same', head='head/same')
+        """
+    )
+    result = run(pytester, "--gate-json", "gate.json")
+    result.assert_outcomes(errors=2)
+    result.stdout.fnmatch_lines(["*::test_two - *alfa is not known*"])
+    assert not Path("gate.json").exists()
+
+
+def test_a_file_that_cannot_be_written_is_no_success(pytester: pytest.Pytester, machine: Machine) -> None:
+    folders(["same"])
     pytester.makepyfile("def test_one(gate): gate.check(base='base/same', head='head/same')")
-    result = run(pytester)
-    result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*alfa is not known*"])
+    result = run(pytester, "--gate-json", "base")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stdout.fnmatch_lines(["ERROR: *base cannot be written*", "*1 passed*"])
 
 
 def test_real_kernels_of_a_slower_schedule_fail_a_real_suite(pytester: pytest.Pytester) -> None:
     task, other = matmul_task(), matmul_task(40)
-    make_log(Path("good.db"), (task, trace_of(task, DEFAULT)), (other, trace_of(other, PLAIN)))
+    only = matmul_task(24)
+    make_log(
+        Path("good.db"),
+        *((task, trace_of(task, DEFAULT)), (other, trace_of(other, PLAIN)), (only, trace_of(only, PLAIN))),
+    )
     make_log(Path("bad.db"), (task, trace_of(task, PLAIN)), (other, trace_of(other, PLAIN_AGAIN)))
     pytester.makepyprojecttoml(f"[tool.pytest.ini_options]\n[tool.tunewright.gate]\n{QUICK}")
     pytester.makepyfile(
         """
-        def test_slower(gate): gate.check(base="good.db", head="bad.db")
+        def test_slower(gate): gate.check(base="good.db", head="bad.db", tasks=["*64"])
+        def test_missing(gate): gate.check(base="good.db", head="bad.db", tasks=["*24"])
+        def test_none(gate): gate.check(base="good.db", head="bad.db", tasks=["conv*"])
         def test_the_same(gate): gate.check(base="good.db", head="bad.db", tasks=["matmul40"])
         """
     )
     result = pytester.runpytest_subprocess(*plugin_options(), "--junitxml", "r.xml", "-W", "error")
-    result.assert_outcomes(passed=1, failed=1)
+    result.assert_outcomes(passed=1, failed=3)
     result.stdout.fnmatch_lines(
-        ["FAILED *::test_slower - Failed: *matmul64: head is slower: *schedule changed*"]
+        [
+            "FAILED *::test_slower - Failed: matmul64: head is slower: *schedule changed*",
+            "FAILED *::test_missing - *NoVerdictError: matmul24: missing: head has no such task",
+            "FAILED *::test_none - *NoVerdictError: nothing was compared: *",
+        ]
     )
     assert 'name="gate" value="test_real' in Path("r.xml").read_text()
 
@@ -277,7 +301,7 @@ def test_real_models_that_a_fixture_compiled(pytester: pytest.Pytester) -> None:
     )
     result = pytester.runpytest_subprocess(*plugin_options(), "--gate-suite", "gate.toml")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*::test_net: large: head is slower: +*"])
+    result.stdout.fnmatch_lines(["*::test_net - Failed: large: head is slower: +*"])
 
 
 def test_starting_pytest_imports_nothing_heavy(pytester: pytest.Pytester) -> None:

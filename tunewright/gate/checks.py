@@ -189,17 +189,22 @@ def _outcome(report: Report) -> Failed | Undecided | None:
         return Failed("\n".join(_slower_text(row, report.run.rule.alpha) for row in slower))
     absent = [row for row in report.rows if row.verdict in (Verdict.ERROR, Verdict.MISSING)]
     if absent or report.outcome is Outcome.NOTHING_COMPARED:
-        texts = [f"{row.name}: {row.verdict}: {row.note}" for row in absent]
+        texts = [f"{_label(row)}: {row.verdict}: {row.note}" for row in absent]
         raise NoVerdictError(
             "\n".join(texts) or "nothing was compared: the sides hold no kernel that was asked for"
         )
     unclear = [row for row in report.rows if row.verdict is Verdict.INCONCLUSIVE]
     if unclear:
         text = "\n".join(
-            f"{row.name}: inconclusive: {change_text(row.result)}: {row.note}" for row in unclear
+            f"{_label(row)}: inconclusive: {change_text(row.result)}: {row.note}" for row in unclear
         )
         return Failed(text) if report.outcome is Outcome.INCONCLUSIVE else Undecided(text)
     return None
+
+
+def _label(row: Row) -> str:
+    """The name, where it is known which test it is."""
+    return row.name.removeprefix(f"{row.result.item.family}: ")
 
 
 def _slower_text(row: Row, alpha: float) -> str:
@@ -208,7 +213,7 @@ def _slower_text(row: Row, alpha: float) -> str:
     assert found is not None, "a regression was measured"
     again = f", {percent(found.confirm_ratio)} in a second round" if found.confirm_ratio else ""
     return (
-        f"{row.name}: head is slower: {change_text(row.result)}{again}; {found.num_pairs} pairs, "
+        f"{_label(row)}: head is slower: {change_text(row.result)}{again}; {found.num_pairs} pairs, "
         f"p = {found.p_value:.2g} where {alpha:.2g} counts; {row.note}"
     )
 

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from tunewright.core.errors import TunewrightError
     from tunewright.gate.checks import CheckSession
     from tunewright.gate.report import Report
 
 _FIXTURE = "gate"
-# The tests that may compare, and those that have: made with the first one.
+# The tests that may compare; their session, which the first one makes; why its file is not written.
 _TESTS = pytest.StashKey[frozenset[str]]()
-_SESSION = pytest.StashKey["CheckSession"]()
+_SESSION = pytest.StashKey["CheckSession | TunewrightError"]()
+_UNWRITTEN = pytest.StashKey[str]()
 
 
 class Gate:
@@ -120,34 +122,57 @@ def gate(request: pytest.FixtureRequest) -> Gate:
             "the error rate is shared among all tests that have it"
         )
     if _SESSION not in config.stash:
-        from tunewright.gate.checks import CheckSession
+        config.stash[_SESSION] = _session(config, len(tests))
+    session = config.stash[_SESSION]
+    if isinstance(session, Exception):
+        raise session
+    return Gate(session, request)
 
-        suite: str | None = config.getoption("--gate-suite")
+
+def _session(config: pytest.Config, num_tests: int) -> "CheckSession | TunewrightError":
+    """An error is kept for all tests: what was built for nothing is not built again."""
+    from tunewright.core.errors import TunewrightError
+    from tunewright.gate.checks import CheckSession
+
+    suite: str | None = config.getoption("--gate-suite")
+    try:
         session = CheckSession(
             config.rootpath,
             suite=Path(config.invocation_params.dir, suite) if suite else None,
             baseline=config.getoption("--gate-baseline"),
-            num_tests=len(tests),
+            num_tests=num_tests,
         )
-        config.add_cleanup(session.close)
-        config.stash[_SESSION] = session
-    return Gate(config.stash[_SESSION], request)
+    except TunewrightError as exc:
+        return exc
+    config.add_cleanup(session.close)
+    return session
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Summaries come after this; that a file cannot be written is said there."""
+    stash = session.config.stash
     path: str | None = session.config.getoption("--gate-json")
-    found = session.config.stash.get(_SESSION, None)
-    if path and found is not None:
+    found = stash.get(_SESSION, None)
+    if not path or found is None or isinstance(found, Exception):
+        return
+    from tunewright.core.errors import TunewrightError
+
+    try:
         found.write(Path(session.config.invocation_params.dir, path))
+    except TunewrightError as exc:
+        stash[_UNWRITTEN] = str(exc)
+        session.exitstatus = pytest.ExitCode.USAGE_ERROR
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     session = config.stash.get(_SESSION, None)
-    if session is None:
+    if session is None or isinstance(session, Exception):
         return
     terminalreporter.write_sep("-", "performance gate")
     for line in session.summary():
         terminalreporter.write_line(line)
+    if problem := config.stash.get(_UNWRITTEN, ""):
+        terminalreporter.write_line(f"ERROR: {problem}", red=True)
 
 
 def _compares(item: pytest.Item) -> bool:
