@@ -27,7 +27,7 @@ demo: $(STAMP)
 	$(BIN)/python scripts/demo.py
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 check: $(STAMP)
 	$(BIN)/ruff check

@@ -70,15 +70,15 @@ def test_tune_then_reuse_with_other_weights(
     model: Path, log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main_ok(
-        "tune", str(model), "--trials", "40", "--threads", "1", "--log", str(log), "-o", str(tmp_path / "t")
+        "tune", str(model), "--trials", "24", "--threads", "1", "--log", str(log), "-o", str(tmp_path / "t")
     )
     report = capsys.readouterr().out
-    assert "40 new trials" in report and "outputs agree with ONNX Runtime's" in report
+    assert "24 new trials" in report and "outputs agree with ONNX Runtime's" in report
 
     other = models.residual_net(tmp_path / "other.onnx", seed=2, prefix="all/other/names/")
     main_ok("compile", str(other), "--strict", "--threads", "1", "--log", str(log), "-o", str(tmp_path / "o"))
     assert "100.0 % of the predicted time, from the log" in capsys.readouterr().out
-    assert len(candidate_keys(log)) == 40
+    assert len(candidate_keys(log)) == 24
 
     image = np.random.default_rng(3).standard_normal((1, 3, 12, 12)).astype(np.float32)
     np.save(tmp_path / "image.npy", image)
@@ -93,8 +93,9 @@ def test_tune_then_reuse_with_other_weights(
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGINT])
-def test_interrupted_session_goes_on(model: Path, log: Path, signal_number: signal.Signals) -> None:
+def test_interrupted_session_goes_on(tmp_path: Path, log: Path, signal_number: signal.Signals) -> None:
     """kill -9 of the session alone, and Ctrl-C, which reaches every process of the terminal."""
+    model = models.dense_net(tmp_path / "net.onnx")
     process = start(model, log, "--trials", "28")
     wait_for_batches(process, 1)
     children = descendants_of(process)

@@ -3,7 +3,8 @@
 import tarfile
 import tomllib
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,11 @@ from tests.models import dense_net
 from tests.scheduler.in_process import NOW, record, sampled_trace
 from tunewright.cli.app import main
 from tunewright.cli.settings import file_url, log_url
-from tunewright.core.tvm_adapter.target import host_target
+from tunewright.core.tvm_adapter.target import available_cpus, host_target
 from tunewright.scheduler.importer import import_model
 from tunewright.scheduler.partition import partition
 from tunewright.tuning_logs import TuningLog
+from tunewright.workers.pool import Pool
 
 pytestmark = [pytest.mark.tvm, pytest.mark.slow]
 
@@ -42,6 +44,18 @@ def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.
     return run
 
 
+@pytest.fixture(scope="module")
+def pool() -> Iterator[Pool]:
+    with Pool(available_cpus()) as pool:
+        yield pool
+
+
+@pytest.fixture
+def one_pool(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands of a test take the same child processes; elsewhere each of them starts its own."""
+    monkeypatch.setattr("tunewright.workers.pool.Pool", lambda cpus: nullcontext(pool))
+
+
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     return dense_net(tmp_path / "net.onnx")
@@ -58,6 +72,7 @@ def log(tmp_path: Path, model: Path) -> Path:
     return path
 
 
+@pytest.mark.usefixtures("one_pool")
 def test_a_bundle_takes_schedules_to_another_log(run: Run, model: Path, log: Path, tmp_path: Path) -> None:
     bundle, other = tmp_path / "net.twb", tmp_path / "other.db"
     export = ("db", "export", "--model", model, "--threads", "1", "--log", log)
@@ -106,6 +121,7 @@ def test_other_weights_hit_everything_other_threads_nothing(run: Run, log: Path,
     assert out.count(",false,") == 2
 
 
+@pytest.mark.usefixtures("one_pool")
 def test_a_compiled_model_writes_the_lock_that_it_meets(
     run: Run, model: Path, log: Path, tmp_path: Path
 ) -> None:
