@@ -1,8 +1,13 @@
 """`tunewright gate` with nothing made up: real kernels and models, to every verdict and status."""
 
 import json
+import os
+import select
 import shutil
+import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +17,7 @@ import pytest
 
 from tests.gate.compiled import DEFAULT, PLAIN, PLAIN_AGAIN, compiled_net, make_log, trace_of
 from tests.gate.junit_rules import junit_problems
+from tests.gate.repository import Repository
 from tests.workers.workloads import matmul_task
 from tunewright.cli.app import main
 from tunewright.gate.results import RunKind, read_run, write_run
@@ -170,6 +176,37 @@ def test_files_of_other_versions_are_status_6(capsys: pytest.CaptureFixture[str]
     assert "written by a newer" in capsys.readouterr().err
     Path("r.json").write_text('{"schema": "tunewright-gate/99"}')
     assert gate("report", "r.json") == 6
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_is_ended_while_base_is_built_leaves_nothing(number: int, tmp_path: Path) -> None:
+    repository = Repository(tmp_path / "project")
+    here = "$TUNEWRIGHT_GATE_SUITE"
+    build = f"echo $PWD > {here}/base; test $PWD = {here} || exec tail -f /dev/null"
+    suite = repository.folder / "gate.toml"
+    suite.write_text(f"build = '{build}'\n[[model]]\nhead = 'net'")
+    repository.commit()
+    os.mkfifo(repository.folder / "base")
+    reading = os.open(repository.folder / "base", os.O_RDWR)  # its own writer, so that others come and go
+    command = [
+        *(sys.executable, "-m", "tunewright", "gate", "run"),
+        "--suite",
+        str(suite),
+        "--baseline",
+        "HEAD",
+    ]
+    child = subprocess.Popen(command, stderr=subprocess.PIPE)
+    places = b""
+    while places.count(b"\n") < 2:
+        assert select.select([reading], [], [], 120)[0]
+        places += os.read(reading, 4096)
+    os.close(reading)
+    checkout = Path(places.decode().splitlines()[1])
+    assert checkout.is_dir() and repository.num_worktrees == 2
+    child.send_signal(number)
+    child.communicate(timeout=60)
+    assert child.returncode not in range(7)
+    assert not checkout.exists() and repository.num_worktrees == 1
 
 
 def damaged(folder: Path, copy: Path, change: Callable[[bytes], bytes]) -> Path:

@@ -1,6 +1,7 @@
 """`tunewright gate`: is head slower than base? Exit statuses that mean one thing each."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -225,15 +226,19 @@ def report(
 
 @contextmanager
 def _gate_exits() -> Iterator[None]:
-    """Other schemas have an exit status of their own here."""
+    """Other schemas have an exit status of their own here; terminated, it leaves no checkout behind."""
     from tunewright.gate.report import Outcome
     from tunewright.gate.results import ResultsVersionError
 
+    # As jobs are ended that take too long. Ctrl-C needs nothing: it is an exception already.
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         yield
     except (ResultsVersionError, SchemaVersionError) as exc:
         typer.echo(f"tunewright: {exc}", err=True)
         raise typer.Exit(Outcome.SCHEMA) from exc
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _measured(suite: "Suite", items: "Sequence[GateItem]", seed: int) -> "Report":
