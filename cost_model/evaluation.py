@@ -40,7 +40,7 @@ def evaluate(training_set: TrainingSet, fit_predict: FitPredict, *, seed: int) -
 
     Returns: no entry for what the data are too few to tell; finite values.
     """
-    known = _rankings(training_set, fit_predict, [held_out_fifth(training_set, seed=seed)])
+    known = rank_held_out(training_set, fit_predict, [held_out_fifth(training_set, seed=seed)])
     unseen = rank_unseen_tasks(training_set, fit_predict, seed=seed)
     return {f"within_task_{name}": value for name, value in mean_metrics(known).items()} | {
         f"by_task_{name}": value for name, value in mean_metrics(unseen).items()
@@ -57,7 +57,7 @@ def rank_unseen_tasks(training_set: TrainingSet, fit_predict: FitPredict, *, see
     """
     if len(set(task_of_each(training_set))) < MIN_TASKS:
         return []
-    return _rankings(training_set, fit_predict, held_out_tasks(training_set, seed=seed))
+    return rank_held_out(training_set, fit_predict, held_out_tasks(training_set, seed=seed))
 
 
 def mean_metrics(rankings: Sequence[GroupRanking]) -> dict[str, float]:
@@ -89,10 +89,11 @@ def rank_metrics(label: npt.NDArray[np.float32], score: Scores) -> dict[str, flo
     }
 
 
-def _rankings(
+def rank_held_out(
     training_set: TrainingSet, fit_predict: FitPredict, folds: Iterable[Mask]
 ) -> list[GroupRanking]:
-    rankings = []
+    """Hold out the candidates of each mask, bool (n,), in turn; one for each group that can be ranked."""
+    rankings: list[GroupRanking] = []
     for held_out in folds:
         if not held_out.any() or held_out.all():
             continue

@@ -1,6 +1,7 @@
 """The cost model: boosted trees over pooled per-store features, one model for all tasks of a log."""
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -12,28 +13,23 @@ from tunewright.core.clock import Clock, SystemClock
 from tunewright.core.errors import FeatureVersionMismatchError, ModelError, ModelNotFittedError
 from tunewright.core.types import FEATURE_VERSION, FloatArray, ModelSnapshot, Prediction
 from tunewright.cost_model.evaluation import FitPredict, Scores, evaluate
+from tunewright.cost_model.hyper_parameters import DEFAULT, HyperParameters
 from tunewright.cost_model.pooling import POOLING_VERSION, pool_rows
 from tunewright.cost_model.types import FeatureBatch, TrainingSet
 
 MODEL_KIND = f"xgboost-centred-log/{POOLING_VERSION}"
 
-# Chosen with benchmarks/cost_model_objectives.py on real logs: more or deeper trees, and weights by label or
-# by task, cost time and gain nothing. One thread: on a machine whose cores are busy, OpenMP's barriers turn
-# a fit of 0.5 s into many seconds.
-XGB_PARAMS: Mapping[str, Any] = {
+# One thread: on a machine whose cores are busy, OpenMP's barriers turn a fit of 0.5 s into many seconds.
+_FIXED_PARAMS: Mapping[str, Any] = {
     "objective": "reg:squarederror",
     "base_score": 0.0,
     "tree_method": "hist",
-    "max_depth": 5,
-    "max_bin": 32,
-    "eta": 0.15,
-    "min_child_weight": 0.5,
-    # A share per tree would halve the time, but finds failures that one column tells less well.
-    "colsample_bynode": 0.4,
     "verbosity": 0,
 }
-NUM_ROUNDS = 64
-NUM_RESIDUAL_ROUNDS = 32
+XGB_PARAMS: Mapping[str, Any] = {**_FIXED_PARAMS, **DEFAULT.of_xgboost()}
+NUM_ROUNDS = DEFAULT.num_rounds
+# On top of a base, this share of the rounds.
+_RESIDUAL_SHARE = 0.5
 # Failures count as this much slower than the best, and so does what is slower still.
 MIN_LABEL = 1 / 32
 
@@ -53,8 +49,16 @@ class XGBoostCostModel:
     Deterministic: equal data, seed and number of threads give equal models, byte for byte.
     """
 
-    def __init__(self, *, seed: int, num_threads: int = 1, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        seed: int,
+        num_threads: int = 1,
+        clock: Clock | None = None,
+        params: HyperParameters = DEFAULT,
+    ) -> None:
         self._seed = seed
+        self._params = params
         self._num_threads = num_threads
         self._clock = clock or SystemClock()
         self._base: ModelSnapshot | None = None
@@ -80,8 +84,13 @@ class XGBoostCostModel:
         booster = boost(
             pool_rows(training_set.features),
             training_set,
-            {**XGB_PARAMS, "seed": self._seed % 2**31, "nthread": self._num_threads},
-            num_rounds=NUM_ROUNDS if self._base is None else NUM_RESIDUAL_ROUNDS,
+            {
+                **_FIXED_PARAMS,
+                **self._params.of_xgboost(),
+                "seed": self._seed % 2**31,
+                "nthread": self._num_threads,
+            },
+            num_rounds=self._num_rounds(),
             base_ubj=self._base.booster_ubj if self._base else None,
         )
         booster_ubj = bytes(booster.save_raw("ubj"))
@@ -96,6 +105,10 @@ class XGBoostCostModel:
             metrics=dict(metrics or {}),
             trained_at=self._clock.now(),
         )
+
+    def _num_rounds(self) -> int:
+        num_rounds = self._params.num_rounds
+        return num_rounds if self._base is None else math.ceil(_RESIDUAL_SHARE * num_rounds)
 
     def predict(self, features: Sequence[FloatArray]) -> Prediction:
         """Score candidates, one float32 (n_stores, 164) array each; higher is better, unbounded.
@@ -143,15 +156,20 @@ class XGBoostCostModel:
         return values[:, :-1]  # the last one is the constant
 
     @classmethod
-    def from_snapshot(cls, snapshot: ModelSnapshot, *, seed: int, num_threads: int = 1) -> Self:
+    def from_snapshot(
+        cls, snapshot: ModelSnapshot, *, seed: int, num_threads: int = 1, params: HyperParameters = DEFAULT
+    ) -> Self:
         """The model that a snapshot holds: equal features get equal scores, and `fit` boosts on from it.
+
+        Args:
+            params: of the trees that `fit` adds.
 
         Raises:
             FeatureVersionMismatchError: it was trained on another feature version.
             ModelError: it is of another kind, or its bytes are damaged.
         """
         check_usable(snapshot)
-        model = cls(seed=seed, num_threads=num_threads)
+        model = cls(seed=seed, num_threads=num_threads, params=params)
         model._base = snapshot
         model._booster = xgb.Booster({"nthread": num_threads}, model_file=bytearray(snapshot.booster_ubj))
         model._model_id = snapshot.model_id
@@ -227,16 +245,18 @@ def log2_labels(label: FloatArray) -> Scores:
     return np.log2(np.maximum(label, MIN_LABEL)).astype(np.float64)
 
 
-def evaluate_xgboost(training_set: TrainingSet, *, seed: int, num_threads: int = 1) -> dict[str, float]:
+def evaluate_xgboost(
+    training_set: TrainingSet, *, seed: int, num_threads: int = 1, params: HyperParameters = DEFAULT
+) -> dict[str, float]:
     """`evaluate` of this model: up to six fits, so ask for it now and then, not at every refit."""
-    return evaluate(training_set, fit_predict(seed=seed, num_threads=num_threads), seed=seed)
+    return evaluate(training_set, fit_predict(seed=seed, num_threads=num_threads, params=params), seed=seed)
 
 
-def fit_predict(*, seed: int, num_threads: int = 1) -> FitPredict:
+def fit_predict(*, seed: int, num_threads: int = 1, params: HyperParameters = DEFAULT) -> FitPredict:
     """This model without a base, as the functions of `evaluation` take it."""
 
     def trained_and_asked(train: TrainingSet, test: TrainingSet) -> Scores:
-        model = XGBoostCostModel(seed=seed, num_threads=num_threads)
+        model = XGBoostCostModel(seed=seed, num_threads=num_threads, params=params)
         model.fit(train)
         return model.predict_batch(test.features).score
 

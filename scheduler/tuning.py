@@ -20,6 +20,7 @@ from tunewright.core.types import (
 )
 from tunewright.cost_model import make_training_set
 from tunewright.cost_model.draft_model import DraftTrees
+from tunewright.cost_model.hyper_parameters import DEFAULT, HyperParameters
 from tunewright.cost_model.xgboost_model import XGBoostCostModel, evaluate_xgboost
 from tunewright.scheduler.events import SessionEvent, SessionFinished
 from tunewright.scheduler.protocols import Measurer, RecordStore
@@ -112,6 +113,7 @@ class TuneOptions:
     batch_size: int = 16
     evaluator: EvaluatorConfig = field(default_factory=EvaluatorConfig)
     base_model: ModelSnapshot | None = None  # trained elsewhere: what the log knows is learnt on top
+    model_params: HyperParameters = DEFAULT
 
     def __post_init__(self) -> None:
         if self.strategy not in STRATEGIES:
@@ -128,10 +130,17 @@ class OnlineModel:
     A base, which comes without its records, predicts at once, and each refit boosts on from it.
     """
 
-    def __init__(self, *, seed: int, base: ModelSnapshot | None = None) -> None:
+    def __init__(
+        self, *, seed: int, base: ModelSnapshot | None = None, params: HyperParameters = DEFAULT
+    ) -> None:
         """Raises: ModelError: `base` cannot be used; `read_model` would have said so."""
         self._seed = seed
-        self._model = XGBoostCostModel.from_snapshot(base, seed=seed) if base else XGBoostCostModel(seed=seed)
+        self._params = params
+        self._model = (
+            XGBoostCostModel.from_snapshot(base, seed=seed, params=params)
+            if base
+            else XGBoostCostModel(seed=seed, params=params)
+        )
 
     @property
     def is_fitted(self) -> bool:
@@ -145,7 +154,7 @@ class OnlineModel:
 
     def evaluate(self, trials: Sequence[RecordedTrial]) -> dict[str, float]:
         training_set = make_training_set(trials)
-        return evaluate_xgboost(training_set, seed=self._seed)
+        return evaluate_xgboost(training_set, seed=self._seed, params=self._params)
 
 
 def tune_tasks(
@@ -171,7 +180,7 @@ def tune_tasks(
     """
     if not tasks:
         raise ConfigError(f"{model_name} has no task that can be tuned")
-    model = OnlineModel(seed=options.seed, base=options.base_model)
+    model = OnlineModel(seed=options.seed, base=options.base_model, params=options.model_params)
     make_strategy = STRATEGIES[options.strategy]
     hardware = hardware_of(tasks[0].target)
     best_of_all = store.best_of_all_tasks(mcpu=tasks[0].target.mcpu, k=_SEEDS_PER_TASK)

@@ -101,7 +101,7 @@ class _BoxStudy:
     def __init__(self, sampler: str, box: dict[str, BaseDistribution], seed: int) -> None:
         self._box = box
         self._makes_generations = sampler == "cmaes"
-        with _quiet():
+        with quiet():
             self._study = optuna.create_study(sampler=_make_sampler(sampler, seed))
 
     def ask(self) -> Trial:
@@ -151,7 +151,7 @@ def _parents(told: ToldPoints) -> dict[Sketch, Candidate]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without Optuna's line for each new study, and without its warnings about what is experimental."""
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)

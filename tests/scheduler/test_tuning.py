@@ -1,8 +1,16 @@
 import pytest
 
+from tests.cost_model.trials import success, trial
 from tunewright.core.errors import ConfigError
+from tunewright.cost_model.hyper_parameters import HyperParameters
 from tunewright.scheduler.session import Budget
-from tunewright.scheduler.tuning import STRATEGIES, STRATEGY_NAMES, TuneOptions, strategy_name
+from tunewright.scheduler.tuning import (
+    STRATEGIES,
+    STRATEGY_NAMES,
+    OnlineModel,
+    TuneOptions,
+    strategy_name,
+)
 
 
 @pytest.mark.parametrize("name", STRATEGY_NAMES)
@@ -27,3 +35,14 @@ def test_a_sampler_is_a_strategy_of_its_own() -> None:
 def test_what_is_no_strategy(strategy: str, sampler: str | None, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         strategy_name(strategy, sampler)
+
+
+@pytest.mark.parametrize("has_base", [False, True])
+def test_parameters_reach_the_sessions_model(has_base: bool) -> None:
+    trials = [trial(success(1e-3 * (1 + n)), seed=n) for n in range(40)]
+    base = OnlineModel(seed=0).fit_trials(trials) if has_base else None
+    small, full = (
+        OnlineModel(seed=0, base=base, params=params).fit_trials(trials)
+        for params in (HyperParameters(num_rounds=4), HyperParameters())
+    )
+    assert len(small.booster_ubj) < len(full.booster_ubj)

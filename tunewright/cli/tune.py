@@ -10,6 +10,7 @@ import typer
 
 from tunewright.cli import settings
 from tunewright.cli.interrupts import InterruptWatch
+from tunewright.cli.log_trials import ParamsOption, model_params
 from tunewright.cli.match import MatchChoice, match_here
 from tunewright.cli.progress import make_reporter
 from tunewright.cli.tasks import (
@@ -69,6 +70,7 @@ def tune(
         Path | None,
         typer.Option(help="Start from this model, made by `model train`, not from the log's records."),
     ] = None,
+    params: ParamsOption = None,
     log: settings.LogOption = None,
     json_lines: Annotated[bool, typer.Option(help="One JSON object per event on stdout.")] = False,
 ) -> None:
@@ -91,6 +93,7 @@ def tune(
         strategy_name(strategy, sampler),
         seed,
         base_model=None if base_model is None else base_model.snapshot,
+        model_params=model_params(params),
     )
     if output is not None:
         check_destination(output)
