@@ -392,9 +392,11 @@ def _num_moves(hole: Tile) -> int:
     return len(_primes(hole.extent)) if hole.num_levels > 1 else 0
 
 
-def divisors(value: int) -> list[int]:
+@lru_cache(maxsize=4096)
+def divisors(value: int) -> tuple[int, ...]:
     """All divisors, ascending."""
-    return [divisor for divisor in range(1, value + 1) if value % divisor == 0]
+    small = [divisor for divisor in range(1, math.isqrt(value) + 1) if value % divisor == 0]
+    return (*small, *(value // divisor for divisor in reversed(small) if divisor * divisor != value))
 
 
 @lru_cache(maxsize=4096)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.search.landscapes import gemm_landscape
-from tunewright.search.decisions import DecisionPoint, DecisionSpace, Tile, crossover
+from tunewright.search.decisions import DecisionPoint, DecisionSpace, Tile, crossover, divisors
 
 MAX_INNERMOST = 16
 
@@ -173,3 +173,8 @@ def test_steps_beyond_the_innermost_limit_are_no_neighbours() -> None:
     point = space.learn(trace([[2, 16]], 1, -1))
     assert point
     assert {one.decisions[0] for one in space.neighbours(point)} == {(2, 16), (4, 8)}
+
+
+@pytest.mark.parametrize("value", [1, 2, 7, 36, 97, 3136, 802816])
+def test_divisors_are_all_and_ascending(value: int) -> None:
+    assert divisors(value) == tuple(one for one in range(1, value + 1) if value % one == 0)
