@@ -1,12 +1,12 @@
 """What holds for all tests: the CPUs that they run on, and which of them run side by side."""
 
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-_CPUS = os.sched_getaffinity(0)
+# Else the first kernel that runs in this process leaves it on CPUs that TVM chose, whatever is allowed.
+os.environ.setdefault("TVM_BIND_THREADS", "0")
 
 # These time kernels: two at once would take the same CPU and leave another idle.
 _MEASURING = (
@@ -48,11 +48,3 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     slow = {_unit(item.nodeid) for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: (_unit(item.nodeid) != "measuring", _unit(item.nodeid) not in slow))
-
-
-@pytest.fixture(autouse=True)
-def _same_cpus() -> Iterator[None]:
-    """TVM binds the thread that runs its first parallel kernel to CPUs of its own choice, allowed or not."""
-    os.sched_setaffinity(0, _CPUS)
-    yield
-    os.sched_setaffinity(0, _CPUS)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.workers.processes import marked_environment, marked_processes
+from tests.workers.processes import left_processes, marked_environment
 from tests.workers.workloads import QUICK, default_trace_json, matmul_task
 from tunewright.core.types import (
     Candidate,
@@ -310,7 +310,7 @@ def measurer() -> Iterator[LocalMeasurer]:
     with marked_environment() as mark:
         with LocalMeasurer(config) as measurer:
             yield measurer
-        assert marked_processes(mark) == []
+        assert left_processes(mark) == []
 
 
 @pytest.mark.tvm

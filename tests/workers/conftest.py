@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.workers.processes import marked_environment, marked_processes
+from tests.workers.processes import left_processes, marked_environment
 from tunewright.workers import LocalMeasurer
 
 
@@ -19,4 +19,4 @@ def measurer(request: pytest.FixtureRequest, mark: str) -> Iterator[LocalMeasure
     """A measurer that the tests of a module share; the module says how, by its `measurer_config`."""
     with LocalMeasurer(request.module.measurer_config()) as measurer:
         yield measurer
-    assert marked_processes(mark) == []
+    assert left_processes(mark) == []

@@ -40,3 +40,8 @@ def marked_processes(mark: str) -> list[psutil.Process]:
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
     return found
+
+
+def left_processes(mark: str) -> list[psutil.Process]:
+    """Those that stay alive. One that has been killed may take a moment to end where the CPUs are busy."""
+    return psutil.wait_procs(marked_processes(mark), timeout=10)[1]

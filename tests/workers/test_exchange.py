@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from tests.workers.processes import marked_environment, marked_processes
+from tests.workers.processes import left_processes, marked_environment
 from tests.workers.workloads import matmul_task
 from tunewright.workers import Pool
 from tunewright.workers.exchange import (
@@ -27,7 +27,7 @@ def test_a_crash_costs_only_what_crashed() -> None:
         ):
             traces = [ForeignTrace(index % 2, text) for index, text in enumerate(texts)]
             answers = exchange.adopt_traces(traces, [("", "first"), ("", "second")])
-        assert marked_processes(mark) == []
+        assert left_processes(mark) == []
     assert [answer if isinstance(answer, str) else "" for answer in answers] == [
         *("a on first", "", "b on first", "", "c on first", "d on second")
     ]

@@ -79,7 +79,10 @@ def test_death_of_the_zygote_costs_only_the_candidate_that_killed_it(
     assert isinstance(results[1], MeasureFailure) and results[1].kind is FailureKind.WORKER_LOST
     assert isinstance(results[2], MeasureSuccess)
     assert measurer.pool.zygote_pid != before
-    assert {process.pid for process in marked_processes(mark)} == {measurer.pool.zygote_pid}
+    zygote_pid = measurer.pool.zygote_pid
+    assert zygote_pid is not None and psutil.pid_exists(zygote_pid)
+    others = [process for process in marked_processes(mark) if process.pid != zygote_pid]
+    assert psutil.wait_procs(others, timeout=10)[1] == []
 
 
 def test_descriptors_do_not_leak(measurer: LocalMeasurer) -> None:
@@ -145,8 +148,9 @@ def test_target_with_other_threads_than_the_timing_cpus_is_refused(measurer: Loc
         measurer.measure([measure_input(matmul_task(num_threads=2), "[[],[]]")])
 
 
-def test_two_threads_run_where_they_were_asked_to() -> None:
+def test_two_threads_run_where_they_were_asked_to(monkeypatch: pytest.MonkeyPatch) -> None:
     """The child itself asserts thread count and affinity after the first run."""
+    monkeypatch.delenv("TVM_BIND_THREADS", raising=False)  # the tests' own wish for this process
     if len(os.sched_getaffinity(0)) < 2:
         pytest.skip("needs 2 CPUs")
     task = matmul_task(num_threads=2)

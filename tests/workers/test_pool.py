@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from tests.workers.processes import marked_processes
+from tests.workers.processes import left_processes, marked_processes
 from tunewright.core.errors import EnvironmentProblem
 from tunewright.core.types import FailureKind
 from tunewright.workers import Pool, streaming
@@ -29,7 +29,7 @@ def pool(mark: str) -> Iterator[Pool]:
     cpus = sorted(os.sched_getaffinity(0))
     with Pool((cpus * 3)[:3], jobs_module="echo_jobs:handlers") as pool:
         yield pool
-    assert marked_processes(mark) == []
+    assert left_processes(mark) == []
 
 
 def _echo(pool: Pool, values: list[str]) -> list[object]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workers.processes import marked_processes
+from tests.workers.processes import left_processes
 from tests.workers.workloads import default_trace_json, matmul_task
 from tunewright.core.types import FailureKind
 from tunewright.workers import Pool, ReplayFailure, replay_all, sandbox
@@ -37,7 +37,7 @@ JOBS_FILE = Path(__file__).parent / "sandbox_jobs.py"
 def attempts(mark: str) -> Iterator[Pool]:
     with Pool(sorted(os.sched_getaffinity(0))[:1], jobs_module="sandbox_jobs:attempt_handlers") as pool:
         yield pool
-    assert marked_processes(mark) == []
+    assert left_processes(mark) == []
 
 
 @pytest.fixture
@@ -201,7 +201,7 @@ def test_numbers_of_system_calls_are_those_of_the_kernels_headers(column: int, p
 def pool(mark: str) -> Iterator[Pool]:
     with Pool(sorted(os.sched_getaffinity(0))[:1], jobs_module="sandbox_jobs:handlers") as pool:
         yield pool
-    assert marked_processes(mark) == []
+    assert left_processes(mark) == []
 
 
 @pytest.mark.tvm
