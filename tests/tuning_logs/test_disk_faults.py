@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -47,12 +48,14 @@ def integrity(path: Path) -> str:
 
 @pytest.fixture(scope="session")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`disk_faults.c` built with the C compiler of the package that links compiled models."""
+    """`disk_faults.c` built with this machine's C compiler, or the package's that links compiled models."""
     folder = tmp_path_factory.mktemp("disk_faults")
     source, library = HERE / "disk_faults.c", folder / "disk_faults.so"
-    command = ["-m", "ziglang", "cc", "-O1", "-shared", "-fPIC", "-o", str(library), str(source)]
+    own = shutil.which("cc")  # takes 0.1 s; the other compiles its libraries first, which takes 6 s
+    compiler = [own] if own else [sys.executable, "-m", "ziglang", "cc"]
+    command = [*compiler, "-O1", "-shared", "-fPIC", "-o", str(library), str(source)]
     caches = {"ZIG_GLOBAL_CACHE_DIR": str(folder), "ZIG_LOCAL_CACHE_DIR": str(folder)}
-    subprocess.run([sys.executable, *command], check=True, env={**os.environ, **caches})
+    subprocess.run(command, check=True, env={**os.environ, **caches})
     return library
 
 
@@ -113,7 +116,8 @@ def test_faults_while_trials_are_appended(library: Path, tmp_path: Path) -> None
     with TuningLog.open(f"sqlite:///{begun}") as log:
         log.add_tasks([make_task()])
         log.start_session(make_session(make_task(), session_id="session-of-faults"))
-    assert_no_harm(runs_with_faults(library, begun, "append 2", "EIO", "ENOSPC"))
+    # The third batch writes as the second does: it shows that a log goes on.
+    assert_no_harm(runs_with_faults(library, begun, "append 1", "EIO", "ENOSPC"))
 
 
 def test_faults_while_a_log_is_made_and_a_session_starts(library: Path, tmp_path: Path) -> None:
