@@ -8,11 +8,9 @@ from tunewright.core.clock import Clock, SystemClock
 from tunewright.core.errors import ConfigError
 from tunewright.core.keys import digest
 from tunewright.core.types import (
-    Candidate,
     EvaluatorConfig,
     FloatArray,
     ModelSnapshot,
-    Origin,
     Prediction,
     RecordedTrial,
     TargetSpec,
@@ -23,6 +21,7 @@ from tunewright.cost_model.draft_model import DraftTrees
 from tunewright.cost_model.hyper_parameters import DEFAULT, HyperParameters
 from tunewright.cost_model.xgboost_model import XGBoostCostModel, evaluate_xgboost
 from tunewright.scheduler.events import SessionEvent, SessionFinished
+from tunewright.scheduler.kernel_choice import default_candidate
 from tunewright.scheduler.protocols import Measurer, RecordStore
 from tunewright.scheduler.session import Budget, SessionConfig, TuningSession
 from tunewright.scheduler.task_state import SessionTask
@@ -202,13 +201,6 @@ def tune_tasks(
         on_event=on_event,
     )
     return session.run()
-
-
-def default_candidate(task: TuningTask) -> Candidate:
-    """Our default schedule of a task, as the candidate that every other one must beat."""
-    from tunewright.core.tvm_adapter.default_schedule import default_trace
-
-    return Candidate(task.key, default_trace(task.workload.mod_json, task.target), Origin.SEED)
 
 
 def hardware_of(target: TargetSpec) -> Hardware:
