@@ -88,7 +88,7 @@ def test_causes() -> None:
         return report_of(replace(run, items=(replace(item, head=head),))).rows[0].note
 
     assert note(other) == "schedule changed (trial 7 -> trial 9), TVM 0.27.0 -> 0.28.0"
-    assert note(SIDE) == "the same schedule and versions: weights, or the environment"
+    assert note(SIDE) == "default schedules, generated code or weights"
 
 
 def test_junit_with_every_verdict_is_what_its_readers_ask_for() -> None:

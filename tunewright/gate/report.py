@@ -118,7 +118,8 @@ def _cause(base: SideFacts | None, head: SideFacts | None) -> str:
     ):
         if old and new and old != new:
             changes.append(f"{what} {old} -> {new}")
-    return ", ".join(changes) or "the same schedule and versions: weights, or the environment"
+    # Versions and recorded schedules are the same: two states of our own code may have one version.
+    return ", ".join(changes) or "default schedules, generated code or weights"
 
 
 def percent(ratio: float) -> str:
