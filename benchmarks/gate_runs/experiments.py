@@ -18,7 +18,8 @@ from tunewright.core.types import (
     TargetSpec,
     TuningTask,
 )
-from tunewright.gate.measure import KernelPair, LocalTimer, Pair, PairTimer, SideProblem, measure_pairs
+from tunewright.gate.measure import KernelPair, LocalTimer, Pair, PairTimer, measure_pairs
+from tunewright.gate.model_timer import SideProblem
 from tunewright.gate.statistics import GateRule, Judgement, PairedTimes, PairGroup, judge
 from tunewright.workers import LocalMeasurer, WorkerConfig
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from tunewright.core.types import MachineInfo
-from tunewright.gate.measure import ModelPair, Pair, SideProblem
+from tunewright.gate.measure import ModelPair, Pair
+from tunewright.gate.model_timer import SideProblem
 from tunewright.gate.statistics import PairGroup
 
 HERE = MachineInfo("This CPU", 4, False, "performance", "6.1", "0.27.0.post1", "0.1.14.post1", "22")

@@ -17,10 +17,10 @@ from tunewright.gate.measure import (
     KernelPair,
     LocalTimer,
     ModelPair,
-    SideProblem,
     measure_alike,
     measure_pairs,
 )
+from tunewright.gate.model_timer import SideProblem
 from tunewright.gate.statistics import GateRule, Verdict, judge
 from tunewright.scheduler.manifest import read_manifest
 

@@ -9,19 +9,15 @@ from typing import Protocol
 import numpy as np
 
 from tunewright.core.closeable import Closeable
-from tunewright.core.errors import ConfigError, TunewrightError
+from tunewright.core.errors import ConfigError
 from tunewright.core.types import Candidate, EvaluatorConfig, MeasureFailure, MeasureInput, TuningTask
+from tunewright.gate.model_timer import ModelTimer, SideProblem
 from tunewright.gate.statistics import GateRule, PairedTimes, PairGroup, Verdict, alone, judge
 from tunewright.scheduler.manifest import read_manifest
-from tunewright.scheduler.model_bench import BenchOptions, Contestant, bench_models
 from tunewright.workers import LocalMeasurer, WorkerConfig
 
 _RUN_TIMEOUT_SECS = 30.0
 _BUILD_TIMEOUT_SECS = 120.0
-
-
-class SideProblem(TunewrightError):
-    """A side cannot be built or run: its item gets the verdict `error`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +55,7 @@ class PairTimer(Protocol):
 
 
 class LocalTimer(Closeable):
-    """On this machine: models as `bench` does, kernels as a race of tuning does.
+    """On this machine, in forked children: kernels as a race of tuning does, models in the same way.
 
     `sample_secs`: as many calls as last so long are one time.
     """
@@ -67,6 +63,7 @@ class LocalTimer(Closeable):
     def __init__(self, *, sample_secs: float) -> None:
         self._sample_secs = sample_secs
         self._measurers: dict[int, LocalMeasurer] = {}
+        self._model_timers: dict[int, ModelTimer] = {}
         self._stack = ExitStack()
 
     def close(self) -> None:
@@ -92,20 +89,9 @@ class LocalTimer(Closeable):
                 f"{pair.base} was compiled for {threads[pair.base]} threads, {pair.head} for "
                 f"{threads[pair.head]}: compile both with the same --threads"
             )
-        config = WorkerConfig.for_threads(threads[pair.base])
-        options = BenchOptions(
-            threads[pair.base],
-            num_rounds=num_pairs,
-            min_turn_secs=self._sample_secs,
-            seed=int(rng.integers(1 << 31)),
-            cpus=config.timing_cpus,
+        return self._model_timer(threads[pair.base]).time_pairs(
+            pair.base, pair.head, num_pairs=num_pairs, sample_secs=self._sample_secs, rng=rng
         )
-        report = bench_models([Contestant("base", pair.base), Contestant("head", pair.head)], options)
-        for result in report.results:
-            if result.problem:
-                raise SideProblem(f"{result.label} ({result.path}): {result.problem}")
-        base, head = report.results
-        return PairGroup(base.turn_secs, head.turn_secs)
 
     def _time_kernels(self, pair: KernelPair, num_pairs: int, rng: np.random.Generator) -> PairGroup:
         evaluator = EvaluatorConfig(
@@ -123,6 +109,12 @@ class LocalTimer(Closeable):
                 raise SideProblem(f"{label}: {result.kind}: {result.message}")
             samples.append(result.run_secs)
         return PairGroup(samples[0], samples[1])
+
+    def _model_timer(self, num_threads: int) -> ModelTimer:
+        if num_threads not in self._model_timers:
+            timer = ModelTimer(WorkerConfig.for_threads(num_threads))
+            self._model_timers[num_threads] = self._stack.enter_context(timer)
+        return self._model_timers[num_threads]
 
     def _measurer(self, num_threads: int) -> LocalMeasurer:
         if num_threads not in self._measurers:
