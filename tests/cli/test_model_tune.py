@@ -63,6 +63,7 @@ def test_a_default_that_is_not_beaten_stays(log: Path, tmp_path: Path) -> None:
     lines = result.stdout.splitlines()
     assert lines[0].split()[:4] == ["of", "name", "default", "tuned"]
     assert max(map(len, lines)) <= 80
+    assert "…" not in result.stdout
     rows = json.loads(tune(tmp_path, "--trials", "1", "-f", "json", log=log).stdout)
     assert [row["name"] for row in rows if row["of"] == "parameter"] == list(HyperParameters.__slots__)
     (held_out,) = [row for row in rows if row["of"] == "held out" and row["name"] == "pairwise_accuracy"]

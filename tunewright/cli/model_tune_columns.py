@@ -36,7 +36,7 @@ def rows_of(found: "ModelTuning") -> Sequence[Row]:
 
 def _shown(value: float, estimate: "Estimate | None") -> str:
     if estimate is not None:
-        return f"{value:.4f} ±{(estimate.high - estimate.low) / 2:.4f}"
+        return f"{value:.4f} ±{estimate.high - estimate.mean:.4f}"
     return str(value) if isinstance(value, int) else f"{value:.4g}"
 
 
@@ -44,7 +44,7 @@ def _difference(row: Row) -> str | None:
     if row.held_out is None:
         return None
     found = row.held_out.difference
-    return f"{found.mean:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
+    return f"{found.mean:+.4f} ±{found.high - found.mean:.4f}"
 
 
 def _estimate(side: str, field: str) -> Callable[[Row], float | None]:
@@ -74,7 +74,7 @@ COLUMNS: tuple[Column[Row], ...] = (
         title="tuned",
         text=lambda r: _shown(r.tuned, r.held_out.tuned if r.held_out else None),
     ),
-    Column("difference", _estimate("difference", "mean"), title="difference (95 %)", text=_difference),
+    Column("difference", _estimate("difference", "mean"), title="difference", text=_difference),
     *(
         Column(f"{side}_{field}", _estimate(side, field))
         for side in ("default", "tuned", "difference")

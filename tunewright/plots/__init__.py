@@ -45,6 +45,7 @@ from tunewright.plots.reading import (
     read_session,
 )
 from tunewright.plots.report import log_report, session_report
+from tunewright.plots.speed import relative_speed
 from tunewright.plots.tasks import breakdown_height_inches, task_breakdown
 
 __all__ = [
@@ -85,6 +86,7 @@ __all__ = [
     "read_pairs",
     "read_roofline",
     "read_session",
+    "relative_speed",
     "roofline",
     "save",
     "session_report",
