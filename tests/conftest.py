@@ -7,6 +7,8 @@ import pytest
 
 # Else the first kernel that runs in this process leaves it on CPUs that TVM chose, whatever is allowed.
 os.environ.setdefault("TVM_BIND_THREADS", "0")
+# XGBoost's threads would wait for each other by spinning, which takes the CPU from the other worker.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # These time kernels: two at once would take the same CPU and leave another idle.
 _MEASURING = (
