@@ -14,7 +14,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 _MEASURING = (
     "tests/cli/test_compile.py",
     "tests/cli/test_db_verify.py",
-    "tests/cli/test_gate.py",
+    "tests/benchmarks/test_gate_suite.py",
+    "tests/cli/test_gate",
     "tests/gate/",
     "tests/notebooks/",
     "tests/scheduler/test_model_bench.py",
