@@ -1,6 +1,7 @@
 """What holds for all tests: the CPUs that they run on, and which of them run side by side."""
 
 import os
+import signal
 from typing import Any
 
 import pytest
@@ -9,6 +10,10 @@ import pytest
 os.environ.setdefault("TVM_BIND_THREADS", "0")
 # XGBoost's threads would wait for each other by spinning, which takes the CPU from the other worker.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# A shell that starts tests in the background has them, and all that they start, ignore interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # These time kernels: two at once would take the same CPU and leave another idle.
 _MEASURING = (

@@ -4,8 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
-from log_samples import MACHINE, START, make_record, make_session, make_task, success
-
+from tests.tuning_logs.log_samples import MACHINE, START, make_record, make_session, make_task, success
 from tunewright.core.log_url import file_url
 from tunewright.core.types import (
     CandidateKey,

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from log_samples import START, make_record, make_session, make_task
 
 import tunewright
 from tests.explore.sample_log import RACED_SECS, Sample
+from tests.tuning_logs.log_samples import START, make_record, make_session, make_task
 from tunewright.cli import db_columns
 from tunewright.core.errors import ConfigError, RecordNotFoundError, StoreError
 from tunewright.core.log_url import file_url

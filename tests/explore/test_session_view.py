@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from log_samples import MACHINE, make_session, make_task
 
 from tests.explore.html_page import EVIL, assert_harmless
 from tests.explore.sample_log import RACED_SECS, Sample
+from tests.tuning_logs.log_samples import MACHINE, make_session, make_task
 from tunewright.core.errors import ConfigError
 from tunewright.core.types import FailureKind
 from tunewright.explore import OpenLog

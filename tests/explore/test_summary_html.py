@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from log_samples import MACHINE, make_record, make_session, make_task, success
 
 from tests.explore.html_page import EVIL, Page
 from tests.explore.sample_log import Sample
+from tests.tuning_logs.log_samples import MACHINE, make_record, make_session, make_task, success
 from tunewright.core.errors import StoreBusyError
 from tunewright.core.types import TuningTask
 from tunewright.explore import OpenLog

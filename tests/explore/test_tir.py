@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from log_samples import make_record, make_session
 
 from tests.explore.html_page import EVIL, assert_harmless
 from tests.explore.test_comparison import add
 from tests.explore.test_schedule_words import ruled
 from tests.plots.tuned_log import CONV
+from tests.tuning_logs.log_samples import make_record, make_session
 from tests.workers.workloads import default_trace_json, matmul_task
 from tunewright.core.log_url import file_url
 from tunewright.explore import OpenLog, tir

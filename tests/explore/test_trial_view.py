@@ -5,11 +5,11 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
-from log_samples import MACHINE, START, make_record, make_session, make_task, success
 
 from tests.explore.html_page import EVIL, assert_harmless
 from tests.explore.sample_log import RACED_SECS, Sample
 from tests.explore.test_schedule_words import ruled
+from tests.tuning_logs.log_samples import MACHINE, START, make_record, make_session, make_task, success
 from tunewright.core.errors import RecordNotFoundError
 from tunewright.core.types import FailureKind, MeasureFailure
 from tunewright.explore import OpenLog

@@ -164,7 +164,8 @@ def test_a_crash_of_the_compiler_is_an_error_and_leaves_nothing(
             replay=replay,
             options=CompileOptions(Variant.UNSCHEDULED),
         )
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["crashing.py", "m.onnx"]
+    left = {path.name for path in tmp_path.iterdir()} - {"__pycache__"}
+    assert left == {"crashing.py", "m.onnx"}
 
 
 def test_a_machine_without_compiler_and_linker_is_enough(
