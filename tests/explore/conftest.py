@@ -1,16 +1,11 @@
-"""A log to explore. `log_samples` of the log's own tests becomes importable."""
+"""A log to explore."""
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tunewright.explore import OpenLog, open_log
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tuning_logs"))
-
 from tests.explore.sample_log import Sample, make_sample
+from tunewright.explore import OpenLog, open_log
 
 
 @pytest.fixture(scope="session")
