@@ -110,13 +110,17 @@ class Batch:
             self.run_wall_secs += self._clock() - start
 
     def interleave(self, indices: Sequence[int], *, rounds: int, rng: np.random.Generator) -> None:
-        """As `race`, but nobody drops out and nothing is verified: as many samples of each, in pairs."""
+        """As `race`, but nobody drops out and nothing is verified: as many samples of each, in pairs.
+
+        Each child puts its arguments elsewhere: what is an accident of memory is noise, and no difference.
+        """
         with self._pool.whole_machine, self._jobs:
             ready = _Ready(None)
             self._build(self._queue(indices, None), indices, ready, needs_references=False)
             trials = sorted(ready.trials, key=lambda trial: trial.index)
             start = self._clock()
-            for trial, outcome in self._interleaved(trials, rounds=rounds, rng=rng, drops_behind=False):
+            raced = self._interleaved(trials, rounds=rounds, rng=rng, drops_behind=False, scatters=True)
+            for trial, outcome in raced:
                 if isinstance(outcome, Timing):
                     self._settle(trial, trial.success(outcome, is_verified=False))
                 else:
@@ -242,13 +246,22 @@ class Batch:
                 results[trial.index] = trial.success(samples, is_verified=first.is_verified)
 
     def _interleaved(
-        self, trials: Sequence[Trial], *, rounds: int, rng: np.random.Generator, drops_behind: bool = True
+        self,
+        trials: Sequence[Trial],
+        *,
+        rounds: int,
+        rng: np.random.Generator,
+        drops_behind: bool = True,
+        scatters: bool = False,
     ) -> list[tuple[Trial, Timing | MeasureFailure]]:
         """`rounds` samples of each, in random order in every round; fewer of those that are far behind."""
         failures: dict[int, MeasureFailure] = {}
         samples: dict[int, list[float]] = {trial.index: [] for trial in trials}
         for trial in trials:
-            answer = self._command(trial, self._run_command(trial, "prepare"), _run_limit_secs(trial))
+            command = self._run_command(trial, "prepare")
+            if scatters:
+                command |= {"place_seed": int(rng.integers(1 << 31))}
+            answer = self._command(trial, command, _run_limit_secs(trial))
             if isinstance(answer, MeasureFailure):
                 failures[trial.index] = answer
         for _ in range(rounds):

@@ -99,6 +99,21 @@ def test_packed_weights_are_split_off_and_right() -> None:
     assert build_kernel(replay(workload.mod_json, packed[0]), TARGET).binds_serially
 
 
+def test_arguments_begin_where_they_are_told_and_compute_the_same() -> None:
+    kernel = kernels.matmul_relu()
+    workload = canonical_workload(kernel.func, name="mm")
+    inputs = make_inputs(workload, seed=3)
+    built = build_kernel(unscheduled(workload.mod_json), TARGET)
+    starts = set()
+    for seed in range(4):
+        bound = built.bind(inputs, places=np.random.default_rng(seed))
+        bound.poison()
+        bound.run()
+        np.testing.assert_allclose(bound.outputs()[0], kernel.truth(inputs)[0], rtol=1e-4, atol=1e-4)
+        starts |= {np.from_dlpack(tensor).ctypes.data % 4096 for tensor in bound._tensors}
+    assert len(starts) > 4 and all(start % 64 == 0 for start in starts)
+
+
 def test_a_function_of_several_threads_is_told_from_one_of_one() -> None:
     mod_json = canonical_workload(kernels.matmul_relu().func, name="mm").mod_json
     parallel = replay(mod_json, default_trace(mod_json, TARGET))["main"]

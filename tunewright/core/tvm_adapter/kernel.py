@@ -3,6 +3,7 @@
 Only child processes may build and run candidates: both are native code that can crash or hang.
 """
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from tunewright.core.types import TargetSpec
 _ADDRESS = re.compile(r'"0x[0-9a-f]+')  # a suffix says which part of the object
 
 _MAX_PYTHON_CALLS = 100
+_PAGE_BYTES, _CACHE_LINE_BYTES = 4096, 64
 
 
 def replay(mod_json: str, trace_json: str) -> tvm.IRModule:
@@ -117,20 +119,41 @@ class BuiltKernel:
         """Whether packing the weights, in `bind`, needs no thread but the caller's."""
         return self._split.prepack is None or not _has_parallel_loop(self._split.prepack)
 
-    def bind(self, arrays: Sequence[np.ndarray[Any, Any]]) -> "BoundKernel":
+    def bind(
+        self, arrays: Sequence[np.ndarray[Any, Any]], *, places: np.random.Generator | None = None
+    ) -> "BoundKernel":
         """Take the workload's own arguments, outputs included, and pack the weights once.
 
         Args:
             arrays: one array per `Workload.args`, of that shape and dtype.
+            places: where in its first page each argument shall begin; None: where the allocator puts it,
+                which for large ones is always the same place.
         """
-        tensors = [tvm.runtime.tensor(np.asarray(array, order="C")) for array in arrays]
+        tensors = [_tensor(np.asarray(array, order="C"), places) for array in arrays]
         if self._split.prepack is not None and self._prepack is not None:
             specs = tensor_args(self._split.prepack)[len(self._split.packed_inputs) :]
-            packed = [tvm.runtime.empty(spec.shape, spec.dtype) for spec in specs]
+            packed = [_empty(spec.shape, spec.dtype, places) for spec in specs]
             self._prepack(*(tensors[i] for i in self._split.packed_inputs), *packed)
             for position, tensor in zip(self._split.packed_inputs, packed, strict=True):
                 tensors[position] = tensor
         return BoundKernel(self._library, self._compute, tensors, output_indices(self._split.compute))
+
+
+def _tensor(array: np.ndarray[Any, Any], places: np.random.Generator | None) -> Any:
+    """A copy of an array."""
+    placed = _empty(array.shape, str(array.dtype), places)
+    placed.copyfrom(array)
+    return placed
+
+
+def _empty(shape: Sequence[int], dtype: str, places: np.random.Generator | None) -> Any:
+    if places is None or dtype not in np.sctypeDict:  # bfloat16: numpy cannot pass it on
+        return tvm.runtime.empty(tuple(shape), dtype)
+    num_bytes = math.prod(shape) * np.dtype(dtype).itemsize
+    memory = np.empty(num_bytes + 2 * _PAGE_BYTES, np.uint8)
+    line = int(places.integers(_PAGE_BYTES // _CACHE_LINE_BYTES))
+    start = -memory.ctypes.data % _PAGE_BYTES + line * _CACHE_LINE_BYTES
+    return tvm.runtime.from_dlpack(memory[start : start + num_bytes].view(dtype).reshape(shape))
 
 
 class BoundKernel:
