@@ -112,7 +112,8 @@ class Batch:
     def interleave(self, indices: Sequence[int], *, rounds: int, rng: np.random.Generator) -> None:
         """As `race`, but nobody drops out and nothing is verified: as many samples of each, in pairs.
 
-        Each child puts its arguments elsewhere: what is an accident of memory is noise, and no difference.
+        The children put their arguments elsewhere at every call, all in the same way: what is an accident of
+        memory is noise, and no difference.
         """
         with self._pool.whole_machine, self._jobs:
             ready = _Ready(None)
@@ -257,10 +258,10 @@ class Batch:
         """`rounds` samples of each, in random order in every round; fewer of those that are far behind."""
         failures: dict[int, MeasureFailure] = {}
         samples: dict[int, list[float]] = {trial.index: [] for trial in trials}
+        # The same places for all: what depends on them is the same for both sides, and differs by group.
+        places = {"place_seed": int(rng.integers(1 << 31))} if scatters else {}
         for trial in trials:
-            command = self._run_command(trial, "prepare")
-            if scatters:
-                command |= {"place_seed": int(rng.integers(1 << 31))}
+            command = self._run_command(trial, "prepare") | places
             answer = self._command(trial, command, _run_limit_secs(trial))
             if isinstance(answer, MeasureFailure):
                 failures[trial.index] = answer
