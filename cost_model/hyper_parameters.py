@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.core.errors import ConfigError
+from tunewright.core.files import read_limited, write_whole
 
 FORMAT = "tunewright model parameters 1"
+_MAX_BYTES = 1 << 20
 _REMEDY = "name a file that `tunewright model tune` made"
 # Beyond these a fit takes minutes, or is none.
 _LIMITS: Mapping[str, tuple[float, float]] = {
@@ -64,15 +66,7 @@ def write_hyper_parameters(path: Path, params: HyperParameters, *, found: Mappin
         ConfigError: the file cannot be written.
     """
     text = json.dumps({"format": FORMAT, "params": asdict(params), "found": found}, indent=1, allow_nan=False)
-    scratch = path.with_name(f".{path.name}.new")
-    try:
-        scratch.write_text(text + "\n", encoding="utf-8")
-        scratch.replace(path)
-    except OSError as error:
-        scratch.unlink(missing_ok=True)
-        raise ConfigError(
-            f"the parameters cannot be written to {path} ({error.strerror}): name another file"
-        ) from error
+    write_whole(path, text + "\n")
 
 
 def read_hyper_parameters(path: Path) -> HyperParameters:
@@ -81,13 +75,16 @@ def read_hyper_parameters(path: Path) -> HyperParameters:
     Raises:
         ConfigError: there is no such file, or it holds no parameters, unknown ones, or absurd values.
     """
+    content = read_limited(path, _MAX_BYTES, remedy=_REMEDY)
     try:
-        given = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read ({error.strerror}): {_REMEDY}") from error
-    except ValueError:
+        given = json.loads(content)
+    except (ValueError, RecursionError):
         raise ConfigError(f"{path} holds no parameters of a cost model: {_REMEDY}") from None
-    if not isinstance(given, dict) or given.get("format") != FORMAT or not isinstance(given["params"], dict):
+    if (
+        not isinstance(given, dict)
+        or given.get("format") != FORMAT
+        or not isinstance(given.get("params"), dict)
+    ):
         raise ConfigError(f"{path} holds no parameters of a cost model: {_REMEDY}")
     try:
         return HyperParameters(**{name: _checked(name, value) for name, value in given["params"].items()})

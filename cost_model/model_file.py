@@ -4,16 +4,17 @@ import base64
 import binascii
 import json
 import math
-import os
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from tunewright.core.errors import ConfigError, ModelError
+from tunewright.core.files import read_limited, write_whole
 from tunewright.core.types import ModelSnapshot
 from tunewright.cost_model.xgboost_model import check_usable
 
 FORMAT = "tunewright cost model 1"
+_MAX_BYTES = 256 << 20
 _REMEDY = "name a file that `tunewright model train` made"
 
 
@@ -52,15 +53,7 @@ def write_model(path: Path, model: ModelFile) -> None:
         indent=1,
         allow_nan=False,
     )
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        scratch.write_text(text + "\n", encoding="utf-8")
-        scratch.replace(path)
-    except OSError as exc:
-        scratch.unlink(missing_ok=True)
-        raise ConfigError(
-            f"the cost model cannot be written to {path} ({exc.strerror}): name another file"
-        ) from exc
+    write_whole(path, text + "\n")
 
 
 def read_model(path: Path) -> ModelFile:
@@ -69,15 +62,10 @@ def read_model(path: Path) -> ModelFile:
     Raises:
         ConfigError: there is no such file, it is no cost model, is damaged, or is of another version.
     """
+    content = read_limited(path, _MAX_BYTES, remedy=_REMEDY)
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as exc:
-        raise ConfigError(f"{path} cannot be read ({exc.strerror}): {_REMEDY}") from exc
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path} is no cost model: {_REMEDY}") from None
-    try:
-        model = _parse(text)
-    except (ValueError, KeyError, TypeError, AttributeError, binascii.Error):
+        model = _parse(content)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, binascii.Error):
         raise ConfigError(f"{path} is no cost model, or a damaged one: {_REMEDY}") from None
     try:
         check_usable(model.snapshot)
@@ -86,7 +74,7 @@ def read_model(path: Path) -> ModelFile:
     return model
 
 
-def _parse(text: str) -> ModelFile:
+def _parse(text: bytes) -> ModelFile:
     fields = json.loads(text)
     if fields["format"] != FORMAT:
         raise ValueError(f"format {fields['format']!r}")

@@ -36,9 +36,9 @@ def main(job_file: Path) -> None:
     setup_secs = perf_counter() - started
     save_arrays(job["outputs"], (output for feed in feeds for output in run(feed)))
     timed = feeds[0]
-    answers.write(json.dumps({"setup_secs": setup_secs, "call_secs": _time(run, timed, 2)}) + "\n")
+    answers.write(json.dumps({"setup_secs": setup_secs, "call_secs": time_calls(run, timed, 2)}) + "\n")
     for line in sys.stdin:
-        answers.write(json.dumps({"secs": _time(run, timed, int(line))}) + "\n")
+        answers.write(json.dumps({"secs": time_calls(run, timed, int(line))}) + "\n")
 
 
 def _feeds(path: str, names: Sequence[str]) -> list[Feed]:
@@ -48,7 +48,7 @@ def _feeds(path: str, names: Sequence[str]) -> list[Feed]:
     return [dict(zip(names, arrays[start : start + len(names)], strict=True)) for start in starts]
 
 
-def _time(run: Runner, feed: Feed, num_calls: int) -> float:
+def time_calls(run: Callable[[Feed], object], feed: Feed, num_calls: int) -> float:
     """Mean seconds per call, after one untimed call that makes caches and threads this contestant's."""
     run(feed)
     started = perf_counter()

@@ -20,6 +20,7 @@ from typing import Any
 
 import tunewright
 from tunewright.core.errors import ConfigError, UntrustedTraceError
+from tunewright.core.files import read_limited
 from tunewright.core.keys import canonical_json, digest
 from tunewright.core.types import MachineInfo, TargetSpec, TaskKey, TuningRecord, WorkloadKey
 from tunewright.core.untrusted_json import parse_untrusted
@@ -141,11 +142,7 @@ def read_bundle(path: Path) -> ScheduleBundle:
     Raises:
         ConfigError: it is missing, damaged, over a limit, of another format version, or contradicts itself.
     """
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-    except OSError as exc:
-        raise ConfigError(f"{path} cannot be read ({exc.strerror}); give a file of db export") from exc
+    content = read_limited(path, MAX_FILE_BYTES, remedy="give a file of db export")
     return bundle_from_bytes(content, name=str(path))
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.core.errors import ConfigError, CoverageError
+from tunewright.core.files import read_limited
 from tunewright.core.keys import short_key
 from tunewright.core.types import (
     CandidateKey,
@@ -123,11 +124,7 @@ def read_lock(path: Path) -> ScheduleLock:
     Raises:
         ConfigError: it is missing, damaged, or of another format version.
     """
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_LOCK_BYTES + 1)
-    except OSError as exc:
-        raise ConfigError(f"the lock file {path} cannot be read ({exc.strerror}); {_REMEDY}") from exc
+    content = read_limited(path, MAX_LOCK_BYTES, remedy=_REMEDY)
     return lock_from_bytes(content, name=f"the lock file {path}")
 
 

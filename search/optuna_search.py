@@ -1,7 +1,7 @@
 """Optuna's samplers as search strategies, over the same decisions as every other strategy.
 
 Each batch is asked of studies that are made anew from what was told, so that the trials alone steer it,
-whichever session measured them: 0.3 s (TPE) or 0.6 s (CMA-ES) for a batch of 16 after 500 trials. They are
+whichever session measured them: tenths of a second for a batch of 16 after 500 trials. They are
 in memory: what lasts is the tuning log.
 
 Sketches with equal holes share one study, of whole numbers (see `whole_numbers`). Where a task has several

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tunewright.cli.output import Column, Format, format_ms, print_item, print_rows, printable
+from tunewright.cli.output import Column, Format, format_ms, print_item, print_rows
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,6 @@ def test_recorded_text_cannot_take_over_a_terminal(capsys: pytest.CaptureFixture
     out = capsys.readouterr().out
     assert out.count(r"[red]\x1b[2J\r\x00é") == 2
     assert "\x1b[2J" not in out
-    assert printable("two\nlines") == "two\nlines"
 
 
 def test_nothing_to_show(capsys: pytest.CaptureFixture[str]) -> None:

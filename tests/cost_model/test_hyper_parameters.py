@@ -52,7 +52,10 @@ def test_wrong_values(tmp_path: Path, params: Any, words: str) -> None:
         read_hyper_parameters(path)
 
 
-@pytest.mark.parametrize("text", ["", "[1]", "{}", '{"format": "other", "params": {}}', "\xff"])
+_OTHERS = ["", "[1]", "{}", '{"format": "other", "params": {}}', json.dumps({"format": FORMAT}), "\xff"]
+
+
+@pytest.mark.parametrize("text", _OTHERS)
 def test_other_files(tmp_path: Path, text: str) -> None:
     path = tmp_path / "p.json"
     path.write_bytes(text.encode("latin-1"))

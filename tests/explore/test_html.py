@@ -30,13 +30,6 @@ def test_no_text_becomes_more_than_a_text(text: str, share: float) -> None:
         assert page.text.count(text) >= 16
 
 
-@given(hostile)
-def test_what_terminals_obey_is_shown_as_escapes(text: str) -> None:
-    assert all(char.isprintable() or char == "\n" for char in html.shown(text))
-    assert html.shown("conv2d é\n") == "conv2d é\n"
-    assert html.shown("\x1b[31m") == "\\x1b[31m"
-
-
 def test_what_changed_is_marked_by_more_than_color() -> None:
     page = assert_harmless(html.diff_html(["--- a", "+++ b", "@@ -1 +1 @@", " same", "-old", "+new"]))
     assert page.tags.count("span") == 2

@@ -16,9 +16,10 @@ from tunewright.cli.db_columns import (
 )
 from tunewright.cli.db_verify import verify
 from tunewright.cli.match import MatchChoice, MatchOption, match_here
-from tunewright.cli.output import Format, FormatOption, print_item, print_rows, printable
+from tunewright.cli.output import Format, FormatOption, print_item, print_rows
 from tunewright.core.errors import ConfigError
 from tunewright.core.keys import short_key
+from tunewright.core.text import printable
 from tunewright.core.trace_text import trace_lines
 from tunewright.explore.lookup import find_task
 

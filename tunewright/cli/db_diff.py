@@ -6,9 +6,10 @@ from typing import Annotated
 import typer
 
 from tunewright.cli import settings
-from tunewright.cli.output import Column, Format, FormatOption, format_ms, print_rows, printable
+from tunewright.cli.output import Column, Format, FormatOption, format_ms, print_rows
 from tunewright.core.errors import ConfigError
 from tunewright.core.keys import short_key
+from tunewright.core.text import printable
 from tunewright.explore import trial_facts
 from tunewright.explore.comparison import compare_records
 from tunewright.explore.schedule_words import ScheduleChange

@@ -8,9 +8,9 @@ import typer
 
 from tunewright.cli import settings
 from tunewright.cli.match import MatchChoice, MatchOption, match_here
-from tunewright.cli.output import printable
 from tunewright.cli.tasks import InputShapeOption, TargetOption, ThreadsOption, import_for_cli
 from tunewright.core.errors import ConfigError
+from tunewright.core.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,9 +6,10 @@ import typer
 
 from tunewright.cli import settings
 from tunewright.cli.match import MatchChoice, MatchOption, match_here
-from tunewright.cli.output import Column, Format, FormatOption, format_ms, print_rows, printable
+from tunewright.cli.output import Column, Format, FormatOption, format_ms, print_rows
 from tunewright.cli.tasks import InputShapeOption, ModelArgument, TargetOption, ThreadsOption, import_for_cli
 from tunewright.core.errors import CoverageError
+from tunewright.core.text import printable
 
 if TYPE_CHECKING:
     from tunewright.scheduler.explain import NearRecord, TaskExplanation

@@ -11,10 +11,11 @@ import typer
 
 from tunewright.cli import settings
 from tunewright.cli.interrupts import InterruptWatch
-from tunewright.cli.output import Column, Format, FormatOption, format_ms, print_rows, printable
+from tunewright.cli.output import Column, Format, FormatOption, format_ms, print_rows
 from tunewright.core.closeable import Closeable
 from tunewright.core.errors import ConfigError, EnvironmentProblem, SchemaVersionError
 from tunewright.core.keys import short_key
+from tunewright.core.text import printable
 from tunewright.explore.lookup import find_task
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tunewright.cli import settings
-from tunewright.cli.output import Column, Format, print_rows, printable
+from tunewright.cli.output import Column, Format, print_rows
 from tunewright.core.errors import ConfigError, SchemaVersionError
+from tunewright.core.text import printable
 
 if TYPE_CHECKING:
     from tunewright.gate.measure import PairTimer

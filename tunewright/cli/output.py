@@ -10,6 +10,8 @@ from typing import Annotated, Any, Generic, TypeVar
 
 import typer
 
+from tunewright.core.text import printable
+
 Row = TypeVar("Row")
 Cell = str | int | float | bool | None | Sequence[Any] | Mapping[str, Any]
 
@@ -82,14 +84,6 @@ def print_item(item: Row, columns: Sequence[Column[Row]], output_format: Format)
             typer.echo(_json({column.key: column.value(item) for column in columns}))
         case Format.CSV:
             _print_csv([item], columns)
-
-
-def printable(text: str) -> str:
-    """The text with control characters, but for newlines, as escapes."""
-    return "".join(
-        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
-        for char in text
-    )
 
 
 def format_ms(secs: float | None) -> str | None:

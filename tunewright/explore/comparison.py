@@ -9,6 +9,7 @@ import numpy as np
 
 from tunewright.core.keys import short_key
 from tunewright.core.task_shares import TaskPair
+from tunewright.core.text import printable
 from tunewright.core.units import format_ms
 from tunewright.explore import trial_facts
 from tunewright.explore.frames import COUNT, FACT, NUMBER, TEXT, Column, make_frame
@@ -20,7 +21,6 @@ from tunewright.explore.html import (
     heading,
     paragraph,
     short_name,
-    shown,
     table,
 )
 from tunewright.explore.schedule_words import ScheduleChange, schedule_changes
@@ -143,7 +143,7 @@ class SessionComparison:
         return make_frame(self.pairs, _PAIR_COLUMNS)
 
     def __repr__(self) -> str:
-        return f"<SessionComparison of {shown(self._names())}: {self._text()}>"
+        return f"<SessionComparison of {printable(self._names())}: {self._text()}>"
 
     def _repr_html_(self) -> Html:
         sides = [
@@ -210,7 +210,7 @@ class ModelComparison:
         return make_frame(self.kernels, _KERNEL_COLUMNS)
 
     def __repr__(self) -> str:
-        return f"<ModelComparison of {shown(self._names())}: {self._text()}>"
+        return f"<ModelComparison of {printable(self._names())}: {self._text()}>"
 
     def _repr_html_(self) -> Html:
         sides = [

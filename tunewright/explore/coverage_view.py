@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tunewright.core.errors import ConfigError, RecordNotFoundError
 from tunewright.core.keys import short_key
+from tunewright.core.text import printable
 from tunewright.core.types import TaskKey
 from tunewright.core.units import format_ms
 from tunewright.explore.frames import COUNT, FACT, NUMBER, TEXT, Column, make_frame
@@ -18,7 +19,6 @@ from tunewright.explore.html import (
     facts,
     heading,
     short_name,
-    shown,
     table,
 )
 
@@ -76,7 +76,7 @@ class Coverage:
         return make_frame(self.kernels, _COLUMNS)
 
     def __repr__(self) -> str:
-        return f"<Coverage of {shown(short_name(self.model))}: {self._text()}>"
+        return f"<Coverage of {printable(short_name(self.model))}: {self._text()}>"
 
     def _repr_html_(self) -> Html:
         parts = [

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunewright.core.errors import ConfigError
+from tunewright.core.files import read_limited
+from tunewright.core.text import printable
 from tunewright.explore.frames import NUMBER, TEXT, Column, make_frame
-from tunewright.explore.html import Html, block, count, facts, heading, short_name, shown, table
+from tunewright.explore.html import Html, block, count, facts, heading, short_name, table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,7 +70,7 @@ class GateResults:
         return make_frame(self.items, _COLUMNS)
 
     def __repr__(self) -> str:
-        return f"<GateResults of {shown(self.path.name)}: {shown(self._counts_text())}>"
+        return f"<GateResults of {printable(self.path.name)}: {printable(self._counts_text())}>"
 
     def _repr_html_(self) -> Html:
         rows = [
@@ -102,13 +104,7 @@ def read_gate_results(path: str | os.PathLike[str]) -> GateResults:
         ConfigError: it cannot be read, or is no run of the gate, or of another schema version.
     """
     path = Path(path)
-    try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_FILE_BYTES + 1)
-    except OSError as exc:
-        raise ConfigError(f"{path} cannot be read ({exc.strerror}); give a file of tunewright gate") from exc
-    if len(content) > _MAX_FILE_BYTES:
-        raise ConfigError(f"{path} is larger than {_MAX_FILE_BYTES >> 20} MiB, which no results are")
+    content = read_limited(path, _MAX_FILE_BYTES, remedy="give a file of tunewright gate")
     try:
         fields = json.loads(content)
         schema = fields["schema"]

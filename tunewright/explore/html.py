@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import NewType
 
+from tunewright.core.text import printable
+
 Html = NewType("Html", str)
 
 _MAX_NAME_CHARS = 60
@@ -22,20 +24,12 @@ _MARKS = {
 }
 
 
-def shown(text: str) -> str:
-    """The text with what terminals and pages would obey, such as control characters, as escapes."""
-    return "".join(
-        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
-        for char in text
-    )
-
-
 def short_name(name: str) -> str:
     return name if len(name) <= _MAX_NAME_CHARS else f"{name[: _MAX_NAME_CHARS - 1]}…"
 
 
 def text_html(text: str) -> Html:
-    return Html(escape(shown(text)))
+    return Html(escape(printable(text)))
 
 
 def block(parts: Iterable[Html]) -> Html:

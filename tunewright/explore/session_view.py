@@ -9,6 +9,7 @@ import numpy as np
 
 from tunewright.core.keys import short_key
 from tunewright.core.task_shares import shares_by_task, task_places
+from tunewright.core.text import printable
 from tunewright.core.trial_columns import FAILURE_KINDS, SUCCEEDED, TrialColumns
 from tunewright.core.types import FailureKind, TaskKey
 from tunewright.core.units import format_duration, format_ms
@@ -21,7 +22,6 @@ from tunewright.explore.html import (
     heading,
     paragraph,
     short_name,
-    shown,
     table,
 )
 
@@ -87,7 +87,7 @@ class Session:
         summary = self.summary
         of_what = f"{summary.session_id[:_SHOWN_CHARS]} of {short_name(summary.model_name)}"
         how = f"{summary.strategy}, seed {summary.seed}, {count(len(self.tasks), 'task')}"
-        return f"<Session {shown(of_what)}: {shown(how)}, {self._trials_text()}, {self._gain_text()}>"
+        return f"<Session {printable(of_what)}: {printable(how)}, {self._trials_text()}, {self._gain_text()}>"
 
     def _repr_html_(self) -> Html:
         summary = self.summary

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tunewright.core.module_rules import UntrustedModuleError, check_module
-from tunewright.explore.html import Html, details, diff_html, lines_html, paragraph, shown, side_by_side
+from tunewright.core.text import printable
+from tunewright.explore.html import Html, details, diff_html, lines_html, paragraph, side_by_side
 from tunewright.explore.trial_view import Trial
 
 _WIDE = re.compile(r"T\.int64\((-?\d+)\)")
@@ -38,7 +39,7 @@ class ScheduledTir:
         return self.text.splitlines()
 
     def __str__(self) -> str:
-        return shown(self.text or f"# {self.problem}")
+        return printable(self.text or f"# {self.problem}")
 
     def _repr_html_(self) -> Html:
         content = paragraph(self.problem) if self.problem else lines_html(self.lines)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tunewright.core.keys import short_key
+from tunewright.core.text import printable
 from tunewright.core.trace_text import trace_lines
 from tunewright.core.types import FailureKind, MeasureSuccess, RecordedTrial, TuningTask
 from tunewright.core.units import format_ms
@@ -23,7 +24,6 @@ from tunewright.explore.html import (
     lines_html,
     paragraph,
     short_name,
-    shown,
     table,
 )
 from tunewright.explore.schedule_words import schedule_words
@@ -108,7 +108,8 @@ class Trial:
         return make_frame(self._samples(), _COLUMNS)
 
     def __repr__(self) -> str:
-        return f"<Trial {self.record_id} of {shown(short_name(self.workload))}: {shown(self._result_text())}>"
+        name = printable(short_name(self.workload))
+        return f"<Trial {self.record_id} of {name}: {printable(self._result_text())}>"
 
     def _repr_html_(self) -> Html:
         record, words = self.recorded.record, self.words

@@ -1,12 +1,8 @@
 """A compiled model in a child of the gate: loaded, then timed on command. Imported by the zygote."""
 
-from collections.abc import Mapping
-from time import perf_counter
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
+from tunewright.scheduler.bench_child import Feed, time_calls
 from tunewright.scheduler.bundle import LoadedModel, load
 from tunewright.scheduler.model_bench import make_input
 from tunewright.workers.child import JobHandlers
@@ -16,8 +12,6 @@ from tunewright.workers.threads import set_kernel_threads, wait_until_at_rest
 JOBS_MODULE = f"{__name__}:handlers"
 _REST_LIMIT_SECS = 0.5
 _NUM_FIRST_CALLS = 2
-
-Feed = Mapping[str, npt.NDArray[Any]]
 
 
 def handlers() -> JobHandlers:
@@ -41,11 +35,6 @@ def _serve_model(channel: Channel, payload: Message) -> None:
 
 
 def _time(model: LoadedModel, feed: Feed, num_calls: int) -> float:
-    """Mean seconds per call, after one untimed call that makes caches and threads this model's."""
-    model.run_named(feed)
-    start = perf_counter()
-    for _ in range(num_calls):
-        model.run_named(feed)
-    secs = (perf_counter() - start) / num_calls
+    secs = time_calls(model.run_named, feed, num_calls)
     wait_until_at_rest(_REST_LIMIT_SECS)
     return secs

@@ -11,6 +11,7 @@ from statistics import median
 from typing import Any
 
 from tunewright.core.errors import ConfigError, EnvironmentProblem, TunewrightError
+from tunewright.core.files import read_limited
 from tunewright.core.types import MachineInfo
 from tunewright.gate.statistics import (
     GateRule,
@@ -197,13 +198,7 @@ def read_run(path: Path, *, kind: RunKind, machine: MachineInfo | None = None) -
         ResultsVersionError: another version of the schema.
         EnvironmentProblem: other hardware measured it.
     """
-    try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_FILE_BYTES + 1)
-    except OSError as exc:
-        raise ConfigError(f"{path} cannot be read ({exc.strerror}); give a file of tunewright gate") from exc
-    if len(content) > _MAX_FILE_BYTES:
-        raise ConfigError(f"{path} is larger than {_MAX_FILE_BYTES >> 20} MiB, which no results are")
+    content = read_limited(path, _MAX_FILE_BYTES, remedy="give a file of tunewright gate")
     try:
         fields = json.loads(content)
     except (ValueError, RecursionError) as exc:

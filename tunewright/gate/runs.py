@@ -10,6 +10,7 @@ import numpy as np
 import platformdirs
 
 import tunewright
+from tunewright.core.text import printable
 from tunewright.core.types import MachineInfo
 from tunewright.gate.accepted import read_accepted
 from tunewright.gate.measure import Measured, PairTimer, Progress, measure_alike, measure_pairs
@@ -178,6 +179,4 @@ def _item_run(item: GateItem, found: Measured) -> ItemRun:
 
 def one_line(text: str) -> str:
     """A reason as a file holds it; nothing of it can take over a terminal."""
-    line = " ".join(text.split())
-    shown = (char if char.isprintable() else char.encode("unicode_escape").decode() for char in line)
-    return "".join(shown)[:_MAX_REASON_CHARS]
+    return printable(" ".join(text.split()))[:_MAX_REASON_CHARS]

@@ -17,6 +17,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import ScaledTranslation
 
 from tunewright.core.errors import ConfigError
+from tunewright.core.text import printable
 
 _DOTS_PER_INCH = 144
 _MAX_LINE_CHARS = 44
@@ -124,9 +125,9 @@ def _prefix_ids(tag: str, prefix: str) -> str:
 
 def plain(text: str) -> str:
     """Text of the log as a label that is shown as it is: no formulas, no control characters, never hidden."""
-    shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    shown = printable(text).replace("\n", r"\n").replace("$", r"\$")
     # A label that begins with an underscore is left out of legends.
-    return re.sub(r"^_", " _", shown.replace("$", r"\$"))
+    return re.sub(r"^_", " _", shown)
 
 
 def two_lines(name: str) -> str:
