@@ -36,7 +36,7 @@ class Timing:
         return statistics.median(self.run_secs)
 
     def is_contender(self, incumbent_secs: float | None) -> bool:
-        """Whether it may be the task's new best, so that its outputs must be verified."""
+        """Whether it may be the task's best, as far as noise lets one tell."""
         return incumbent_secs is None or self.median_secs <= CONTENDER_RATIO * incumbent_secs
 
 

@@ -20,7 +20,8 @@ from tvm.tirx import PrimFunc
 
 from tunewright.core.errors import EnvironmentProblem, TunewrightError
 from tunewright.core.tvm_adapter.canonical import load_module
-from tunewright.core.tvm_adapter.target import codegen_target, tvm_target
+from tunewright.core.tvm_adapter.codegen import codegen_passes, codegen_target, generate_code
+from tunewright.core.tvm_adapter.target import tvm_target
 from tunewright.core.types import TargetSpec
 
 
@@ -47,9 +48,10 @@ def build_library(mod_json: str, target: TargetSpec, out: Path, *, num_jobs: int
     functions = {
         var: f for var, f in lowered.functions.items() if not isinstance(f, PrimFunc) or var.name_hint == kept
     }
-    executable = relax.build(
-        tvm.IRModule(functions, attrs=lowered.attrs), target=codegen_target(target), relax_pipeline=None
-    )
+    with codegen_passes():
+        executable = relax.build(
+            tvm.IRModule(functions, attrs=lowered.attrs), target=codegen_target(target), relax_pipeline=None
+        )
 
     def link(output: str, files: Sequence[str], **_options: object) -> None:
         command = [*_linker(), "-shared", "-o", output, *files]
@@ -96,7 +98,7 @@ def _fork_build(name: str, kernel: PrimFunc, target: TargetSpec, out: Path) -> i
         return pid
     status = 1
     try:
-        library = tvm.tirx.build(tvm.IRModule({name: kernel}), target=codegen_target(target))
+        library = generate_code({name: kernel}, target)
         library.write_to_file(str(out), "o")
         status = 0
     except BaseException:  # the child must never return into the parent's code

@@ -17,7 +17,7 @@ from tvm.tirx import ForKind, IterVar, PrimFunc
 
 from tunewright.core.keys import digest
 from tunewright.core.tvm_adapter.canonical import load_module, tensor_args
-from tunewright.core.tvm_adapter.target import codegen_target
+from tunewright.core.tvm_adapter.codegen import generate_code
 from tunewright.core.tvm_adapter.traces import ReplayError, new_schedule, replay_trace
 from tunewright.core.types import TargetSpec
 
@@ -106,13 +106,16 @@ def _is_call_tir(value: Any) -> bool:
 class BuiltKernel:
     """Machine code of one kernel, complete: nothing is generated lazily afterwards."""
 
-    def __init__(self, split: SplitKernel, library: Any) -> None:
+    def __init__(self, split: SplitKernel, library: Any, prepack_library: Any | None) -> None:
         self._split = split
         self._library = library
         self._compute: Callable[..., None] = library["kernel"]
-        self._prepack: Callable[..., None] | None = library["prepack"] if split.prepack is not None else None
+        self._prepack: Callable[..., None] | None = (
+            None if prepack_library is None else prepack_library["prepack"]
+        )
         #: Equal for two candidates that LLVM compiled to the same code.
-        self.object_key = digest(_ADDRESS.sub("", library.inspect_source("ll")))[:16]
+        sources = [one.inspect_source("ll") for one in (library, prepack_library) if one is not None]
+        self.object_key = digest(*(_ADDRESS.sub("", source) for source in sources))[:16]
 
     @property
     def binds_serially(self) -> bool:
@@ -217,10 +220,11 @@ def build_kernel(scheduled: tvm.IRModule, target: TargetSpec) -> BuiltKernel:
         RuntimeError: TVM or LLVM refused the program.
     """
     split = split_prepack(scheduled)
-    functions = {"kernel": split.compute.with_attr("global_symbol", "kernel")}
+    prepack_library = None
     if split.prepack is not None:
-        functions["prepack"] = split.prepack.with_attr("global_symbol", "prepack")
-    return BuiltKernel(split, tvm.tirx.build(tvm.IRModule(functions), target=codegen_target(target)))
+        # Optimised beside the kernel it would take a third of a convolution's build, to run a few times.
+        prepack_library = generate_code({"prepack": split.prepack}, target, is_run_once=True)
+    return BuiltKernel(split, generate_code({"kernel": split.compute}, target), prepack_library)
 
 
 __all__ = [

@@ -13,11 +13,6 @@ from tvm.target.codegen import llvm_get_cpu_features, llvm_get_system_cpu, llvm_
 from tunewright.core.errors import ConfigError
 from tunewright.core.types import MachineInfo, TargetSpec
 
-# LLVM's instruction scheduler keeps a dependence graph whose cost is quadratic in the memory accesses of a
-# basic block: for unrolled code most of the time of a build. Smaller windows than its 1000 and 500 made
-# builds 35 % cheaper for a matrix product and 11 % for a convolution; few candidates' code changes by it.
-_CODEGEN_OPTIONS = ["-dag-maps-huge-region:uint=200", "-dag-maps-reduction-size:uint=100"]
-
 
 def available_cpus() -> tuple[int, ...]:
     """CPU numbers that this process may run on, ascending."""
@@ -53,11 +48,6 @@ def parse_target(text: str, *, num_threads: int) -> TargetSpec:
 def tvm_target(spec: TargetSpec) -> Target:
     """The TVM target of a specification."""
     return Target(spec.to_dict())
-
-
-def codegen_target(spec: TargetSpec) -> Target:
-    """The target to generate machine code for; everything else takes `tvm_target`."""
-    return Target({**spec.to_dict(), "cl-opt": _CODEGEN_OPTIONS})
 
 
 def vector_lanes(spec: TargetSpec) -> int:
