@@ -2,7 +2,7 @@
 
     python benchmarks/builds.py [--tasks matmul-512,...] [--candidates 4] [--rounds 21]
 
-Builds the default schedule and random candidates of each task twice: as `tvm.tirx.build` does by itself, kernel
+Builds default schedules and random candidates of each task twice: as `tvm.tirx.build` does by itself, kernel
 and packing of the weights in one module, and as `core.tvm_adapter.codegen` does. Prints CPU time of the build
 and time of a call, ours / TVM's, the calls in turns; on one thread.
 """

@@ -54,6 +54,8 @@ _MAX_TRAINING_TRIALS = 8192
 # however many others there are, grew by half.
 _MIN_TRIALS_TO_FIT = 16
 _REFIT_GROWTH = 1.5
+# Small batches find more at first. Larger ones leave CPUs idle less often; from here on they find as much.
+_NUM_SMALL_BATCHES = 4
 _RACE_SIZE = 3
 _RACE_ROUNDS = 7
 # A record that has not raced may outrank a raced one by luck: then it races too, but not for ever.
@@ -71,7 +73,7 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class SessionConfig:
-    """One tuning session. `batch_size` candidates of one task are measured at a time."""
+    """One tuning session. `batch_size` candidates of one task are measured at a time, later twice as many."""
 
     model_name: str
     strategy: str
@@ -164,7 +166,7 @@ class TuningSession:
             with self._timed("model"):
                 self._refit_if_due()
             with self._timed("search"):
-                proposals = state.entry.strategy.ask(self._batch_size())
+                proposals = state.entry.strategy.ask(self._batch_size(state))
             if not proposals:
                 state.is_exhausted = True
                 continue
@@ -320,10 +322,13 @@ class TuningSession:
             return f"{budget.time_secs:.0f} s are spent"
         return None
 
-    def _batch_size(self) -> int:
+    def _batch_size(self, state: TaskState) -> int:
+        size = self._config.batch_size
+        if state.num_trials_of_session >= _NUM_SMALL_BATCHES * size:
+            size *= 2
         if self._config.budget.num_trials is None:
-            return self._config.batch_size
-        return min(self._config.batch_size, self._config.budget.num_trials - self._num_trials())
+            return size
+        return min(size, self._config.budget.num_trials - self._num_trials())
 
     def _num_trials(self) -> int:
         return sum(state.num_trials_of_session for state in self._states)
