@@ -5,6 +5,7 @@ state that the log does not: a session that is killed goes on from its records.
 """
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -54,10 +55,10 @@ _MAX_TRAINING_TRIALS = 8192
 # however many others there are, grew by half.
 _MIN_TRIALS_TO_FIT = 16
 _REFIT_GROWTH = 1.5
-# Small batches find more at first. Larger ones leave CPUs idle less often; from here on they find as much.
-_NUM_SMALL_BATCHES = 4
+# Small batches find more at first. Larger ones leave CPUs idle less often, and find as much later.
+_MAX_BATCH_GROWTH = 4
 _RACE_SIZE = 3
-_RACE_ROUNDS = 7
+_RACE_ROUNDS = 15
 # A record that has not raced may outrank a raced one by luck: then it races too, but not for ever.
 _MAX_RACES = 3
 
@@ -73,7 +74,8 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class SessionConfig:
-    """One tuning session. `batch_size` candidates of one task are measured at a time, later twice as many."""
+    """One tuning session. `batch_size` candidates of one task are measured at a time, later up to four times
+    as many."""
 
     model_name: str
     strategy: str
@@ -323,12 +325,17 @@ class TuningSession:
         return None
 
     def _batch_size(self, state: TaskState) -> int:
-        size = self._config.batch_size
-        if state.num_trials_of_session >= _NUM_SMALL_BATCHES * size:
-            size *= 2
-        if self._config.budget.num_trials is None:
-            return size
-        return min(size, self._config.budget.num_trials - self._num_trials())
+        """Half as many as the task has behind it, within limits, and not more than the budget pays for."""
+        smallest = self._config.batch_size
+        sizes = [max(smallest, min(state.num_trials_of_session // 2, _MAX_BATCH_GROWTH * smallest))]
+        budget = self._config.budget
+        if budget.num_trials is not None:
+            sizes.append(budget.num_trials - self._num_trials())
+        num_done = self._num_trials() - self._num_before
+        if budget.time_secs is not None and num_done:
+            secs_per_trial = self._elapsed_of_run() / num_done
+            sizes.append(math.ceil((budget.time_secs - self._elapsed()) / secs_per_trial))
+        return max(1, min(sizes))
 
     def _num_trials(self) -> int:
         return sum(state.num_trials_of_session for state in self._states)

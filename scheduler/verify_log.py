@@ -27,7 +27,7 @@ BATCH_SIZE = 16
 # The record's own limits may have been anything, and are not ours where it comes from elsewhere. A time-out
 # proves nothing, so these are wide.
 _EVALUATOR = EvaluatorConfig(build_timeout_secs=60.0, run_timeout_secs=60.0)
-_RACE_ROUNDS = 7
+_RACE_ROUNDS = 15
 # Medians that differ by less are equal, however narrow their samples lie.
 _MIN_CHANGE_RATIO = 1.05
 

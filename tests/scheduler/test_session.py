@@ -56,6 +56,7 @@ class CountingMeasurer:
     def __init__(self, inner: SimulatedMeasurer | Failing, before: Callable[[], None]) -> None:
         self._inner = inner
         self._before = before
+        self.on_batch: Callable[[int], None] = lambda _: None
         self.measured: list[Candidate] = []
         self.raced: list[Candidate] = []
 
@@ -70,6 +71,7 @@ class CountingMeasurer:
     def measure(self, inputs: Sequence[MeasureInput]) -> list[MeasureResult]:
         self._before()
         self.measured += [one.candidate for one in inputs]
+        self.on_batch(len(inputs))
         return self._inner.measure(inputs)
 
     def race(self, inputs: Sequence[MeasureInput], *, rounds: int) -> list[MeasureResult]:
@@ -159,6 +161,25 @@ def test_session_improves_on_the_defaults_and_measures_them_first(log: TuningLog
         sum(status.weight * (status.best_secs or 0) for status in finished.status.tasks)
     )
     assert 0.0 < finished.model_metrics["within_task_spearman"] <= 1.0
+
+
+def test_batches_grow_with_what_is_known_and_fit_into_the_budget(log: TuningLog) -> None:
+    bench = Bench(log, landscapes=(gemm_landscape(),))
+    bench.run(Budget(num_trials=150, patience=1000))
+    sizes = [event.num_measured for event in bench.events if isinstance(event, BatchMeasured)]
+    assert sizes == [8, 8, 8, 12, 18, 27, 32, 32, 4]
+
+
+def test_the_last_batch_is_what_the_time_left_pays_for(log: TuningLog) -> None:
+    bench = Bench(log, landscapes=(gemm_landscape(),))
+
+    def a_second_each(inputs: int) -> None:
+        bench.clock.secs += inputs
+
+    bench.measurer.on_batch = a_second_each
+    finished = bench.run(Budget(time_secs=100, patience=1000))
+    assert finished.status.elapsed_secs == pytest.approx(100)
+    assert finished.num_new_trials == 100
 
 
 def test_everything_reported_is_in_the_log(log: TuningLog) -> None:

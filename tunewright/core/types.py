@@ -180,7 +180,7 @@ class EvaluatorConfig:
     `max_samples`.
     """
 
-    min_sample_secs: float = 0.005
+    min_sample_secs: float = 0.002
     max_samples: int = 10
     prune_ratio: float = 3.0
     target_relative_ci: float = 0.02
