@@ -81,12 +81,13 @@ def _compared(task: TuningTask, candidate: Candidate, rounds: int) -> tuple[floa
 
 
 def _built_plainly(scheduled: tvm.IRModule, target: TargetSpec) -> BuiltKernel:
+    """As `tvm.tirx.build` does; the packing that is bound is ours on both sides."""
     split = split_prepack(scheduled)
     functions = {"kernel": split.compute.with_attr("global_symbol", "kernel")}
     if split.prepack is not None:
         functions["prepack"] = split.prepack.with_attr("global_symbol", "prepack")
     library = tvm.tirx.build(tvm.IRModule(functions), target=codegen_target(target))
-    return BuiltKernel(split, library, None if split.prepack is None else library)
+    return BuiltKernel(split, library, target)
 
 
 def _clocked(build: Callable[[], BuiltKernel]) -> tuple[BuiltKernel, float]:

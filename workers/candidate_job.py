@@ -26,8 +26,8 @@ from tunewright.workers.timing import calls_per_sample, measure_samples
 from tunewright.workers.verification import compare
 
 _REST_LIMIT_SECS = 0.5
-# Arguments up to this size are made, and weights packed, while other candidates build, not on the time of
-# those that wait. Not with several memory nodes: those near the CPUs that time must hold them.
+# Arguments up to this size are made while other candidates build, not on the time of those that wait. Not
+# with several memory nodes: those near the CPUs that time must hold them.
 _MAX_EARLY_BYTES = 32 << 20
 _MEMORY_NODES = Path("/sys/devices/system/node/online")
 
@@ -65,9 +65,8 @@ class HeldKernel:
         self._places: np.random.Generator | None = None
         self._number = 1
         self._args = args_from_dict(self._task)
-        is_small = sum(arg.num_bytes for arg in self._args) <= _MAX_EARLY_BYTES
-        if is_small and kernel.binds_serially and _has_one_memory_node():
-            self._bound = self._bind(InputSet.RANDOM)
+        if sum(arg.num_bytes for arg in self._args) <= _MAX_EARLY_BYTES and _has_one_memory_node():
+            self._bound = self._bind()
 
     def time(self, command: Message) -> Message:
         """One warm-up, then samples as the evaluator's settings say."""
@@ -118,7 +117,10 @@ class HeldKernel:
         self._bound = None
         sums = accumulators(unscheduled(self._task["mod_json"])["main"])
         for input_set, expected in load_outputs(reference_path):
-            bound = self._bind(input_set)
+            try:
+                bound = self._kernel.bind(make_inputs(self._args, input_set, self._input_seed))
+            except RuntimeError as exc:
+                raise JobError(FailureKind.BUILD, describe(exc)) from exc
             bound.poison()
             bound.run()
             mismatch = compare(
@@ -136,15 +138,17 @@ class HeldKernel:
     def _warm_up(self, command: Message) -> BoundKernel:
         num_threads = int(self._task["target"]["num_threads"])
         set_kernel_threads(num_threads, command["cpus"])
-        self._bound = self._bound or self._bind(InputSet.RANDOM)
+        self._bound = self._bound or self._bind()
         self._bound.run()
         problem = thread_problem(num_threads, command["cpus"])
         if problem is not None:
             raise JobError(FailureKind.RUN, problem)
         return self._bound
 
-    def _bind(self, input_set: InputSet) -> BoundKernel:
-        return self._kernel.bind(make_inputs(self._args, input_set, self._input_seed), places=self._places)
+    def _bind(self) -> BoundKernel:
+        """With packed weights of any values: they are not what takes time."""
+        arrays = make_inputs(self._kernel.compute_args, InputSet.RANDOM, self._input_seed)
+        return self._kernel.bind_compute(arrays, places=self._places)
 
 
 def _has_one_memory_node() -> bool:

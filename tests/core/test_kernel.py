@@ -14,7 +14,6 @@ from tunewright.core.tvm_adapter.canonical import canonical_workload  # noqa: E4
 from tunewright.core.tvm_adapter.default_schedule import default_trace, simple_trace  # noqa: E402
 from tunewright.core.tvm_adapter.kernel import (  # noqa: E402
     BoundKernel,
-    _has_parallel_loop,
     build_kernel,
     output_indices,
     replay,
@@ -96,7 +95,24 @@ def test_packed_weights_are_split_off_and_right() -> None:
     outputs, bound = run(replay(workload.mod_json, packed[0]), inputs)
     np.testing.assert_allclose(outputs[0], kernel.truth(inputs)[0], rtol=1e-4, atol=1e-4)
     assert len(bound._tensors[1].shape) > 2
-    assert build_kernel(replay(workload.mod_json, packed[0]), TARGET).binds_serially
+
+
+def test_a_kernel_is_timed_without_its_packing() -> None:
+    """With weights that are packed already, the result is right, and what packs is never built."""
+    kernel = kernels.matmul_relu()
+    workload = canonical_workload(kernel.func, name="mm")
+    space = TaskSpace(workload.mod_json, TARGET, TaskKey("t"))
+    traces = [a.candidate.trace_json for seed in range(8) if (a := space.sample(seed)) is not None]
+    packed_trace = next(trace for trace in traces if "TransformLayout" in trace)
+    inputs = make_inputs(workload, seed=3)
+    whole = build_kernel(replay(workload.mod_json, packed_trace), TARGET).bind(inputs)
+    built = build_kernel(replay(workload.mod_json, packed_trace), TARGET)
+    assert built.compute_args[1].shape != workload.args[1].shape
+    bound = built.bind_compute([tensor.numpy() for tensor in whole._tensors])
+    bound.poison()
+    bound.run()
+    np.testing.assert_allclose(bound.outputs()[0], kernel.truth(inputs)[0], rtol=1e-4, atol=1e-4)
+    assert "_prepack" not in vars(built)
 
 
 def test_arguments_begin_where_they_are_told_and_compute_the_same() -> None:
@@ -112,13 +128,6 @@ def test_arguments_begin_where_they_are_told_and_compute_the_same() -> None:
         np.testing.assert_allclose(bound.outputs()[0], kernel.truth(inputs)[0], rtol=1e-4, atol=1e-4)
         starts |= {np.from_dlpack(tensor).ctypes.data % 4096 for tensor in bound._tensors}
     assert len(starts) > 4 and all(start % 64 == 0 for start in starts)
-
-
-def test_a_function_of_several_threads_is_told_from_one_of_one() -> None:
-    mod_json = canonical_workload(kernels.matmul_relu().func, name="mm").mod_json
-    parallel = replay(mod_json, default_trace(mod_json, TARGET))["main"]
-    assert "T.parallel" in parallel.script()
-    assert _has_parallel_loop(parallel) and not _has_parallel_loop(unscheduled(mod_json)["main"])
 
 
 def test_poison_reaches_every_output_and_no_input() -> None:

@@ -7,19 +7,21 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 import tvm
 from tvm import relax
-from tvm.tirx import ForKind, IterVar, PrimFunc
+from tvm.tirx import IterVar, PrimFunc
+from tvm_ffi import structural_hash
 
 from tunewright.core.keys import digest
 from tunewright.core.tvm_adapter.canonical import load_module, tensor_args
 from tunewright.core.tvm_adapter.codegen import generate_code
 from tunewright.core.tvm_adapter.traces import ReplayError, new_schedule, replay_trace
-from tunewright.core.types import TargetSpec
+from tunewright.core.types import TargetSpec, TensorSpec
 
 # TVM names alias-analysis nodes in the IR by the addresses that its own objects happen to have.
 _ADDRESS = re.compile(r'"0x[0-9a-f]+')  # a suffix says which part of the object
@@ -104,23 +106,21 @@ def _is_call_tir(value: Any) -> bool:
 
 
 class BuiltKernel:
-    """Machine code of one kernel, complete: nothing is generated lazily afterwards."""
+    """Machine code of one kernel, complete but for the packing of its weights, which timing does not need."""
 
-    def __init__(self, split: SplitKernel, library: Any, prepack_library: Any | None) -> None:
+    def __init__(self, split: SplitKernel, library: Any, target: TargetSpec) -> None:
         self._split = split
         self._library = library
+        self._target = target
         self._compute: Callable[..., None] = library["kernel"]
-        self._prepack: Callable[..., None] | None = (
-            None if prepack_library is None else prepack_library["prepack"]
-        )
+        packing = "" if split.prepack is None else str(structural_hash(split.prepack))
         #: Equal for two candidates that LLVM compiled to the same code.
-        sources = [one.inspect_source("ll") for one in (library, prepack_library) if one is not None]
-        self.object_key = digest(*(_ADDRESS.sub("", source) for source in sources))[:16]
+        self.object_key = digest(_ADDRESS.sub("", library.inspect_source("ll")), packing)[:16]
 
     @property
-    def binds_serially(self) -> bool:
-        """Whether packing the weights, in `bind`, needs no thread but the caller's."""
-        return self._split.prepack is None or not _has_parallel_loop(self._split.prepack)
+    def compute_args(self) -> tuple[TensorSpec, ...]:
+        """What the kernel itself takes: of the workload's arguments, weights as they are packed."""
+        return tensor_args(self._split.compute)
 
     def bind(
         self, arrays: Sequence[np.ndarray[Any, Any]], *, places: np.random.Generator | None = None
@@ -131,15 +131,35 @@ class BuiltKernel:
             arrays: one array per `Workload.args`, of that shape and dtype.
             places: where in its first page each argument shall begin; None: where the allocator puts it,
                 which for large ones is always the same place.
+
+        Raises:
+            RuntimeError: TVM or LLVM refused the packing.
         """
         tensors = [_tensor(np.asarray(array, order="C"), places) for array in arrays]
-        if self._split.prepack is not None and self._prepack is not None:
+        if self._split.prepack is not None:
             specs = tensor_args(self._split.prepack)[len(self._split.packed_inputs) :]
             packed = [_empty(spec.shape, spec.dtype, places) for spec in specs]
             self._prepack(*(tensors[i] for i in self._split.packed_inputs), *packed)
             for position, tensor in zip(self._split.packed_inputs, packed, strict=True):
                 tensors[position] = tensor
+        return self._bound(tensors)
+
+    def bind_compute(
+        self, arrays: Sequence[np.ndarray[Any, Any]], *, places: np.random.Generator | None = None
+    ) -> "BoundKernel":
+        """Take one array per `compute_args`: enough to time the kernel, without building what packs."""
+        return self._bound([_tensor(np.asarray(array, order="C"), places) for array in arrays])
+
+    def _bound(self, tensors: list[Any]) -> "BoundKernel":
         return BoundKernel(self._library, self._compute, tensors, output_indices(self._split.compute))
+
+    @cached_property
+    def _prepack(self) -> Callable[..., None]:
+        # Built with the kernel and optimised, it would take a third of a convolution's build.
+        assert self._split.prepack is not None
+        library = generate_code({"prepack": self._split.prepack}, self._target, is_run_once=True)
+        prepack: Callable[..., None] = library["prepack"]
+        return prepack
 
 
 def _tensor(array: np.ndarray[Any, Any], places: np.random.Generator | None) -> Any:
@@ -206,13 +226,6 @@ class BoundKernel:
         return [self._tensors[position].numpy() for position in self._output_positions]
 
 
-def _has_parallel_loop(func: PrimFunc) -> bool:
-    schedule = new_schedule(tvm.IRModule({"main": func}), seed=1)
-    blocks = schedule.get_child_blocks(schedule.get_sblock("root", func_name="main"))
-    loops = [schedule.get(loop) for block in blocks for loop in schedule.get_loops(block)]
-    return any(loop.kind == ForKind.PARALLEL for loop in loops)
-
-
 def build_kernel(scheduled: tvm.IRModule, target: TargetSpec) -> BuiltKernel:
     """Compile a scheduled module; code generation is complete when this returns.
 
@@ -220,11 +233,7 @@ def build_kernel(scheduled: tvm.IRModule, target: TargetSpec) -> BuiltKernel:
         RuntimeError: TVM or LLVM refused the program.
     """
     split = split_prepack(scheduled)
-    prepack_library = None
-    if split.prepack is not None:
-        # Optimised beside the kernel it would take a third of a convolution's build, to run a few times.
-        prepack_library = generate_code({"prepack": split.prepack}, target, is_run_once=True)
-    return BuiltKernel(split, generate_code({"kernel": split.compute}, target), prepack_library)
+    return BuiltKernel(split, generate_code({"kernel": split.compute}, target), target)
 
 
 __all__ = [
