@@ -58,7 +58,7 @@ _REFIT_GROWTH = 1.5
 # Small batches find more at first. Larger ones leave CPUs idle less often, and find as much later.
 _MAX_BATCH_GROWTH = 4
 _RACE_SIZE = 3
-_RACE_ROUNDS = 15
+RACE_ROUNDS = 15
 # A record that has not raced may outrank a raced one by luck: then it races too, but not for ever.
 _MAX_RACES = 3
 
@@ -299,7 +299,7 @@ class TuningSession:
     def _race(self, state: TaskState, entrants: Sequence[RecordedTrial]) -> None:
         task = state.entry.task
         inputs = [MeasureInput(task, trial.record.candidate, self._config.evaluator) for trial in entrants]
-        for trial, result in zip(entrants, self._measurer.race(inputs, rounds=_RACE_ROUNDS), strict=True):
+        for trial, result in zip(entrants, self._measurer.race(inputs, rounds=RACE_ROUNDS), strict=True):
             if isinstance(result, MeasureSuccess):
                 now, is_verified = self._clock.now(), result.is_verified
                 self._store.add_race(trial.record_id, result.run_secs, now, is_verified=is_verified)

@@ -20,6 +20,7 @@ from tunewright.core.types import (
     TaskKey,
     TuningTask,
 )
+from tunewright.scheduler.session import RACE_ROUNDS
 from tunewright.scheduler.verify_choice import Chosen, batches
 
 # What comes out is committed batch by batch: an interrupt costs one of them.
@@ -27,7 +28,6 @@ BATCH_SIZE = 16
 # The record's own limits may have been anything, and are not ours where it comes from elsewhere. A time-out
 # proves nothing, so these are wide.
 _EVALUATOR = EvaluatorConfig(build_timeout_secs=60.0, run_timeout_secs=60.0)
-_RACE_ROUNDS = 15
 # Medians that differ by less are equal, however narrow their samples lie.
 _MIN_CHANGE_RATIO = 1.05
 
@@ -199,7 +199,7 @@ class _Batch:
     def race(self, verified: Sequence[Verified]) -> list[Verified]:
         """The same with the times now of those that are right; these are recorded, too."""
         right = [one.chosen.record_id for one in verified if one.verdict is Verdict.RIGHT]
-        results = self._verifier.race([self._inputs[number] for number in right], rounds=_RACE_ROUNDS)
+        results = self._verifier.race([self._inputs[number] for number in right], rounds=RACE_ROUNDS)
         raced = dict(zip(right, results, strict=True))
         return [
             self._timed(one, raced[one.chosen.record_id]) if one.chosen.record_id in raced else one

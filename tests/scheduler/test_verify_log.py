@@ -28,6 +28,7 @@ from tunewright.core.types import (
     Workload,
     WorkloadKey,
 )
+from tunewright.scheduler.session import RACE_ROUNDS
 from tunewright.scheduler.verify_choice import Selection, choose
 from tunewright.scheduler.verify_log import BATCH_SIZE, Timed, Verdict, Verified, verify_records
 from tunewright.tuning_logs import TuningLog
@@ -270,8 +271,8 @@ def test_times_are_taken_again_and_kept_where_they_compare(log: TuningLog) -> No
 
     found = verify(log, oracle, Selection(3), remeasure=True)
 
-    assert found[mine].timed == Timed((0.2, 0.3), (0.5,) * 7, is_stored=True)
-    assert found[theirs].timed == Timed((0.1,), (0.5,) * 7, is_stored=False)
+    assert found[mine].timed == Timed((0.2, 0.3), (0.5,) * RACE_ROUNDS, is_stored=True)
+    assert found[theirs].timed == Timed((0.1,), (0.5,) * RACE_ROUNDS, is_stored=False)
     assert found[wrong].timed is None
     # It was right a moment before, and a time-out proves nothing.
     assert (found[late].timed, found[late].verdict) == (None, Verdict.RIGHT)
