@@ -55,7 +55,7 @@ class EvolutionaryConfig:
 
     evolution: EvolutionConfig = field(default_factory=EvolutionConfig)
     # Applying a candidate costs 5 ms (matmul) to 30 ms (convolution) of CPU, spread over all cores.
-    applied_per_trial: float = 2.0
+    applied_per_trial: float = 1.25
     # Picked at random: the models only learn where they are wrong from trials that they did not choose.
     random_share: float = 0.03
     # At most this share of a batch may descend from one parent: siblings differ in few decisions.
