@@ -6,7 +6,7 @@ import numpy as np
 
 from tunewright.core.types import TaskKey
 
-_MIN_BUILDS = 16
+_MIN_BUILDS = 8
 _QUANTILE = 0.95
 _FACTOR = 2.0
 _MARGIN_SECS = 1.0
@@ -24,7 +24,7 @@ class BuildLimits:
         self._build_secs.setdefault(task_key, []).append(build_secs)
 
     def limit_secs(self, task_key: TaskKey, most_secs: float) -> float:
-        """After 16 builds 2 x their 95 % quantile + 1 s, between 2 s and `most_secs`; before, `most_secs`."""
+        """After 8 builds 2 x their 95 % quantile + 1 s, between 2 s and `most_secs`; before, `most_secs`."""
         known = self._build_secs.get(task_key, [])
         if len(known) < _MIN_BUILDS:
             return most_secs

@@ -19,8 +19,8 @@ def _limits(build_secs: list[float]) -> BuildLimits:
     ("build_secs", "expected"),
     [
         ([], 10.0),
-        ([0.1] * 15, 10.0),  # too few
-        ([0.1] * 16, 2.0),  # never less
+        ([0.1] * 7, 10.0),  # too few
+        ([0.1] * 8, 2.0),  # never less
         ([1.0] * 16, 3.0),
         ([1.0] * 99 + [9.0], 3.0),  # one slow build is not what builds take
         ([1.0] * 9 + [3.0] + [1.0] * 9 + [3.0], 7.0),  # one in ten is
