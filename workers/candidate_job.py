@@ -33,7 +33,7 @@ _MEMORY_NODES = Path("/sys/devices/system/node/online")
 
 
 def time_build(payload: Message, schedule: Callable[[], Any]) -> "HeldKernel":
-    """Schedule and build a candidate; all code generation is done when this returns.
+    """Schedule and build a candidate; all code that is timed is generated when this returns.
 
     Raises:
         JobError: the trace does not apply, or TVM or LLVM refused the program.
@@ -44,8 +44,8 @@ def time_build(payload: Message, schedule: Callable[[], Any]) -> "HeldKernel":
     except ReplayError as exc:
         raise JobError(FailureKind.REPLAY, str(exc), details={"build_secs": perf_counter() - start}) from exc
     except Exception as exc:
-        kind = FailureKind.OOM if is_memory_error(exc) else FailureKind.BUILD
-        raise JobError(kind, describe(exc), details={"build_secs": perf_counter() - start}) from exc
+        details = {"build_secs": perf_counter() - start}
+        raise JobError(_refusal(exc), describe(exc), details=details) from exc
     return HeldKernel(kernel, payload, perf_counter() - start)
 
 
@@ -112,7 +112,7 @@ class HeldKernel:
         """Compare the outputs on every input set with the unscheduled kernel's.
 
         Raises:
-            JobError: they differ.
+            JobError: they differ, or TVM or LLVM refused what packs the weights.
         """
         self._bound = None
         sums = accumulators(unscheduled(self._task["mod_json"])["main"])
@@ -120,7 +120,7 @@ class HeldKernel:
             try:
                 bound = self._kernel.bind(make_inputs(self._args, input_set, self._input_seed))
             except RuntimeError as exc:
-                raise JobError(FailureKind.BUILD, describe(exc)) from exc
+                raise JobError(_refusal(exc), describe(exc)) from exc
             bound.poison()
             bound.run()
             mismatch = compare(
@@ -149,6 +149,11 @@ class HeldKernel:
         """With packed weights of any values: they are not what takes time."""
         arrays = make_inputs(self._kernel.compute_args, InputSet.RANDOM, self._input_seed)
         return self._kernel.bind_compute(arrays, places=self._places)
+
+
+def _refusal(exc: Exception) -> FailureKind:
+    """What it is when TVM or LLVM do not generate code."""
+    return FailureKind.OOM if is_memory_error(exc) else FailureKind.BUILD
 
 
 def _has_one_memory_node() -> bool:

@@ -227,7 +227,7 @@ class BoundKernel:
 
 
 def build_kernel(scheduled: tvm.IRModule, target: TargetSpec) -> BuiltKernel:
-    """Compile a scheduled module; code generation is complete when this returns.
+    """Compile a scheduled module; only what packs its weights is compiled later, by the first `bind`.
 
     Raises:
         RuntimeError: TVM or LLVM refused the program.
