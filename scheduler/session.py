@@ -58,7 +58,7 @@ _REFIT_GROWTH = 1.5
 # Small batches find more at first. Larger ones leave CPUs idle less often, and find as much later.
 _MAX_BATCH_GROWTH = 4
 _RACE_SIZE = 3
-RACE_ROUNDS = 15
+RACE_ROUNDS = 25
 # A record that has not raced may outrank a raced one by luck: then it races too, but not for ever.
 _MAX_RACES = 3
 
@@ -284,8 +284,9 @@ class TuningSession:
     def _race_all(self) -> None:
         """Time the best few of each task again, interleaved: that median is the number shown to people.
 
-        First those that may be fastest, also such as nobody has verified yet; then, while the log's best is
-        one that has not raced, those that the log ranks first.
+        First those that may be fastest, also such as nobody has verified yet, beside the default schedule, so
+        that what has been gained is measured side by side. Then, while the log's best is one that has not
+        raced, those that the log ranks first.
         """
         for state in self._states:
             entrants: Sequence[RecordedTrial] = state.race_entrants()
@@ -303,6 +304,8 @@ class TuningSession:
             if isinstance(result, MeasureSuccess):
                 now, is_verified = self._clock.now(), result.is_verified
                 self._store.add_race(trial.record_id, result.run_secs, now, is_verified=is_verified)
+                if trial is state.default:
+                    state.default_secs = result.median_secs
             elif result.kind is not FailureKind.WORKER_LOST:
                 # It ran before: a candidate that fails now is not to be trusted.
                 reason = f"{result.kind} in its race: {result.message}"

@@ -45,6 +45,7 @@ class TaskState:
     num_failures: int = 0
     num_trials_of_session: int = 0
     has_default: bool = False
+    default: RecordedTrial | None = None  # where it is right
     default_secs: float | None = None
     raced_secs: float | None = None
     is_exhausted: bool = False
@@ -62,7 +63,7 @@ class TaskState:
             if isinstance(result, MeasureSuccess) and result.is_verified:
                 best = min(best, result.median_secs)
                 if is_default:
-                    self.default_secs = result.median_secs
+                    self.default, self.default_secs = trial, result.median_secs
             if isinstance(result, MeasureSuccess) and not result.is_duplicate:
                 self.timed.append(trial)
             if isinstance(result, MeasureFailure) and result.kind is not FailureKind.PRUNED:
@@ -78,13 +79,19 @@ class TaskState:
         return verified[secs.index(min(secs))] if verified else None
 
     def race_entrants(self) -> list[RecordedTrial]:
-        """Trials that may be the fastest, verified or not, by the same measure."""
+        """The default schedule, which the others are compared with, and those that may be the fastest.
+
+        Those are verified or not, by the measure of `incumbent`.
+        """
         secs = calibrated_secs([trial.record.result for trial in self.timed])
         order = sorted(range(len(secs)), key=secs.__getitem__)
         size = min(_MAX_ENTRANTS, max(_MIN_ENTRANTS, len(self.best_curve) // _TRIALS_PER_ENTRANT))
-        return [
+        fastest = [
             self.timed[index] for index in order[:size] if secs[index] <= _ENTRANT_SLOWDOWN * secs[order[0]]
         ]
+        if self.default is None:
+            return fastest
+        return [self.default] + [trial for trial in fastest if trial is not self.default]
 
     def progress(self) -> TaskProgress:
         """What the task scheduler decides by."""

@@ -97,7 +97,8 @@ class Batch:
     def race(self, indices: Sequence[int], *, rounds: int, rng: np.random.Generator) -> None:
         """Build and hold all inputs at `indices`, then take one sample of each in random order per round.
 
-        Those that are far behind drop out; those that may have won are verified.
+        Those that are far behind drop out, but for the first, which the others are compared with; those that
+        may have won are verified.
         """
         with self._pool.whole_machine, self._jobs:
             ready = _Ready(None)
@@ -268,6 +269,7 @@ class Batch:
                 failures[trial.index] = answer
         for _ in range(rounds):
             behind = _far_behind(samples) if drops_behind else set()
+            behind -= {trial.index for trial in trials[:1]}
             for position in rng.permutation(len(trials)):
                 trial = trials[position]
                 if trial.index in failures or trial.index in behind:

@@ -1,7 +1,7 @@
 """The session loop over analytic landscapes: real log, real strategies, real cost model, simulated times."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -320,17 +320,42 @@ def test_wrong_kernel_is_never_best(log: TuningLog) -> None:
 
 
 def test_candidate_that_fails_its_race_is_not_best(log: TuningLog) -> None:
+    losers = set()
+
     class FailsRaces(SimulatedMeasurer):
         def race(self, inputs: Sequence[MeasureInput], *, rounds: int) -> list[MeasureResult]:
-            _, *others = super().race(inputs, rounds=rounds)
-            return [MeasureFailure(FailureKind.RUN, "SIGSEGV", 0.1), *others]
+            default, _, *others = super().race(inputs, rounds=rounds)
+            losers.add(inputs[1].candidate.key)
+            return [default, MeasureFailure(FailureKind.RUN, "SIGSEGV", 0.1), *others]
 
     bench = Bench(log)
     bench.measurer = CountingMeasurer(FailsRaces(bench._secs), lambda: None)
-    bench.run(Budget(num_trials=60))
-    for task in bench.tasks:
-        loser = bench.measurer.raced[0] if bench.measurer.raced[0].task_key == task.key else None
-        assert loser is None or log.best(task.key)[0].trial.record.candidate.key != loser.key
+    finished = bench.run(Budget(num_trials=60))
+    assert finished.num_new_trials == 60 and len(losers) >= len(bench.tasks)
+    assert not losers & {log.best(task.key)[0].trial.record.candidate.key for task in bench.tasks}
+
+
+def test_the_default_schedule_races_too(log: TuningLog) -> None:
+    """How much faster than it the champion is, is measured side by side."""
+
+    class HalfSpeedInRaces(SimulatedMeasurer):
+        def race(self, inputs: Sequence[MeasureInput], *, rounds: int) -> list[MeasureResult]:
+            return [
+                replace(result, run_secs=tuple(2.0 * secs for secs in result.run_secs))
+                for result in super().race(inputs, rounds=rounds)
+                if isinstance(result, MeasureSuccess)
+            ]
+
+    bench = Bench(log)
+    bench.measurer = CountingMeasurer(HalfSpeedInRaces(bench._secs), lambda: None)
+    finished = bench.run(Budget(num_trials=60))
+    for task, landscape, status in zip(bench.tasks, bench.landscapes, finished.status.tasks, strict=True):
+        default = _default(task, landscape)
+        first = next(one for one in bench.measurer.raced if one.task_key == task.key)
+        assert first.key == default.key
+        assert status.default_secs == pytest.approx(
+            2.0 * landscape.secs(Decisions.from_json(default.trace_json)), rel=0.1
+        )
 
 
 def test_second_session_starts_from_the_first_ones_records(log: TuningLog) -> None:

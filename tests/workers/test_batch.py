@@ -120,3 +120,14 @@ def test_interleaved_candidates_get_as_many_samples_however_slow_one_is(measurer
     crashed, survivor = measurer.interleave([broken, good], rounds=2, rng=np.random.default_rng(0))
     assert isinstance(crashed, MeasureFailure) and crashed.kind is FailureKind.RUN
     assert isinstance(survivor, MeasureSuccess) and len(survivor.run_secs) == 2
+
+
+def test_who_is_far_behind_leaves_a_race_unless_the_others_are_compared_with_it(
+    measurer: LocalMeasurer,
+) -> None:
+    task = matmul_task()
+    good = measure_input(task, default_trace_json(task))
+    slow = measure_input(task, PLAIN_LOOPS)
+    for inputs, expected in (([good, slow], [7, 3]), ([slow, good], [7, 7])):
+        results = measurer.race(inputs, rounds=7)
+        assert [len(result.run_secs) for result in results] == expected
