@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import tvm
 from tvm import relax
@@ -57,17 +58,23 @@ class GraphExecutor:
         self._set_threads()
         result: Any = self._main(*self._copied(inputs), *self._weights)
         outputs = [result] if isinstance(result, tvm.runtime.Tensor) else list(result)
-        return [output.numpy() for output in outputs]
+        return [_copy(output) for output in outputs]
 
     def _copied(self, inputs: Sequence[Array]) -> Sequence[tvm.runtime.Tensor]:
         """The inputs in buffers of the calling thread; fresh pages would cost more than the copy."""
-        buffers: list[tvm.runtime.Tensor] | None = getattr(self._configured, "inputs", None)
-        if buffers is None:
-            buffers = self._configured.inputs = [tvm.runtime.tensor(array) for array in inputs]
-            return buffers
-        for buffer, array in zip(buffers, inputs, strict=True):
-            buffer.copyfrom(array)
-        return buffers
+        buffers: list[tuple[tvm.runtime.Tensor, Array | None]]
+        buffers = getattr(self._configured, "inputs", None) or self._new_buffers(inputs)
+        for (buffer, memory), array in zip(buffers, inputs, strict=True):
+            if memory is None:
+                buffer.copyfrom(array)
+            else:
+                np.copyto(memory, array)
+        return [buffer for buffer, _ in buffers]
+
+    def _new_buffers(self, inputs: Sequence[Array]) -> list[tuple[tvm.runtime.Tensor, Array | None]]:
+        tensors = [tvm.runtime.empty(array.shape, str(array.dtype)) for array in inputs]
+        self._configured.inputs = [(tensor, _memory(tensor)) for tensor in tensors]
+        return self._configured.inputs  # type: ignore[no-any-return]
 
     def _set_threads(self) -> None:
         # Another model may have set this thread's count since; setting it costs under a microsecond.
@@ -77,3 +84,19 @@ class GraphExecutor:
             actual = tvm.runtime.num_threads()
             if actual != self._num_threads:
                 logger.warning("running with %d threads, compiled for %d", actual, self._num_threads)
+
+
+def _memory(tensor: tvm.runtime.Tensor) -> Array | None:
+    """A tensor's memory as an array; None for bfloat16, which NumPy does not know.
+
+    Copying through it takes half a microsecond, TVM's own copies seven.
+    """
+    try:
+        return np.from_dlpack(tensor)
+    except RuntimeError:
+        return None
+
+
+def _copy(tensor: tvm.runtime.Tensor) -> Array:
+    memory = _memory(tensor)
+    return tensor.numpy() if memory is None else memory.copy()
