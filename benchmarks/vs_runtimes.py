@@ -3,21 +3,25 @@
     python benchmarks/vs_runtimes.py run --quick --out DIR                  one small model, about 3 minutes
     python benchmarks/vs_runtimes.py run --log sqlite:///tuning.db --tune-secs 900 --out DIR
     python benchmarks/vs_runtimes.py run --models mlp,resnet50 --batch 1,8 --log sqlite:///tuning.db --out DIR
+    python benchmarks/vs_runtimes.py run --models mlp --tune-secs 120,300,900 --out DIR
     python benchmarks/vs_runtimes.py report DIR
     python benchmarks/vs_runtimes.py models
 
 `run` makes each model's ONNX file (once, in the cache), tunes it for --tune-secs (0: takes the log as it is),
 compiles it, races it in fresh processes, takes it and ONNX Runtime apart kernel by kernel, and writes
-DIR/raw/MODEL-bBATCH.json; doing it again replaces that file. `report` writes DIR/report.md from them.
+DIR/raw/MODEL-bBATCH-SECSs.json; doing it again replaces that file. Of several budgets each goes on where the
+one before has stopped, and is raced. `report` writes DIR/report.md from them.
 
 Models that come from PyTorch, and PyTorch as contestant, need `pip install tunewright[runtimes]` and, for
 torch.compile, a C++ compiler; a contestant that cannot run is reported with its reason, the others go on.
 """
 
 import argparse
+import itertools
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 _HERE = Path(__file__).resolve().parent
@@ -52,17 +56,16 @@ def _run(args: argparse.Namespace) -> int:
         cache=args.cache or user_cache_path("tunewright") / "zoo",
         log=args.log or f"sqlite:///{out / 'tuning.db'}",
         num_threads=args.threads,
-        tune_secs=_QUICK_TUNE_SECS if args.quick and args.tune_secs is None else args.tune_secs or 0.0,
         num_rounds=args.rounds,
         with_torch=not args.without_torch,
     )
+    budgets = args.tune_secs or [_QUICK_TUNE_SECS if args.quick else 0.0]
     out.mkdir(parents=True, exist_ok=True)
     failed = False
-    for batch in [1] if args.quick else args.batch:
-        for name in names:
-            run = race(ZOO[name], batch=batch, settings=settings)
-            print(summary_line(run), flush=True)
-            failed |= bool(run.problem)
+    for batch, name, secs in itertools.product([1] if args.quick else args.batch, names, sorted(budgets)):
+        run = race(ZOO[name], batch=batch, settings=replace(settings, tune_secs=secs))
+        print(summary_line(run), flush=True)
+        failed |= bool(run.problem)
     return _report(args) or int(failed)
 
 
@@ -93,7 +96,7 @@ def _parse_args() -> argparse.Namespace:
     add("--batch", type=_ints, default=[1], metavar="1,8")
     add("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of all (default: %(default)s)")
     add("--log", metavar="URL", help="tuning log (default: tuning.db in the folder)")
-    add("--tune-secs", type=float, metavar="SECS", help="tune each model first (default: 0)")
+    add("--tune-secs", type=_ints, metavar="SECS,SECS", help="tune each model first (default: 0)")
     add("--rounds", type=int, default=20, help="interleaved turns of each (default: %(default)s)")
     add("--cache", type=Path, help="folder of the zoo's ONNX files")
     add("--without-torch", action="store_true", help="race ONNX Runtime only")

@@ -2,8 +2,8 @@
 
 Evolution guided by a cost model is Ansor's (Zheng et al., OSDI 2020, §5) and MetaSchedule's, which apply
 every candidate of every generation: minutes of CPU per batch. Here a model of the decisions alone, fit to the
-task's trials before each batch, drafts the candidates, as in Pruner (Qiao et al., ASPLOS 2025); twice as many
-as the batch takes are applied, and there the cost model, which reads whole programs and knows other tasks
+task's trials before each batch, drafts the candidates, as in Pruner (Qiao et al., ASPLOS 2025); some more
+than the batch takes are applied, and there the cost model, which reads whole programs and knows other tasks
 too, has its say.
 
 The first batch comes from other tasks' best schedules and from random points that suit the hardware. When

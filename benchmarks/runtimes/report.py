@@ -8,7 +8,7 @@ from pathlib import Path
 from side_by_side.tables import markdown_table
 
 from runtimes.goals import Verdict, geometric_mean_ratio, judge, products_ratio
-from runtimes.results import OURS, PEERS, KernelTime, ModelRun, Ratio, load_runs
+from runtimes.results import OURS, PEERS, KernelTime, ModelRun, Ratio, load_runs, longest_tuned
 
 _MIN_SHARE = 0.005  # kernels below are one line together
 
@@ -23,12 +23,12 @@ def write_report(folder: Path) -> str:
         _goals(verdicts),
         *(_latencies([run for run in runs if run.batch == batch], batch) for batch in batches),
         _overview([run for run in runs if run.kernels]),
-        *(_anatomy(run) for run in runs if run.kernels),
+        *(_anatomy(run) for run in longest_tuned(runs) if run.kernels),
     ]
     text = "\n\n".join(sections)
     (folder / "report.md").write_text(text + "\n", encoding="utf-8")
     summary = {
-        "ratios": {f"{run.model}-b{run.batch}": asdict(run.ratio) for run in runs if run.ratio},
+        "ratios": {run.title: asdict(run.ratio) for run in runs if run.ratio},
         "goals": [asdict(verdict) for verdict in verdicts],
     }
     (folder / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
@@ -85,9 +85,11 @@ def _goals(verdicts: Sequence[Verdict]) -> str:
 
 def _latencies(runs: Sequence[ModelRun], batch: int) -> str:
     labels = (OURS, *PEERS)
+    last = longest_tuned(runs)
+    several = len(last) < len(runs)
     rows = [
         [
-            run.model,
+            run.model + (f", {run.tune_secs:g} s" if several else ""),
             *(_latency(run, label) for label in labels),
             run.best_peer.label if run.best_peer else "-",
             _ratio(run.ratio),
@@ -95,13 +97,13 @@ def _latencies(runs: Sequence[ModelRun], batch: int) -> str:
         ]
         for run in runs
     ]
-    mean = geometric_mean_ratio(runs)
+    mean = geometric_mean_ratio(last)
     if mean is not None:
         rows.append(["geometric mean", *["" for _ in labels], "", f"**{mean:.3f}**", ""])
     head = ["model", *(f"{label} (ms)" for label in labels), "best peer", "ours / best peer", "output error"]
     text = f"## Latency, batch {batch}\n\n" + markdown_table(head, rows)
     notes = [note for run in runs for note in _problems(run)]
-    recipes = [f"- {run.model}: {run.recipe}" for run in runs]
+    recipes = [f"- {run.model}: {run.recipe}" for run in last]
     return "\n".join([text, "", *notes, *([""] if notes else []), *recipes])
 
 

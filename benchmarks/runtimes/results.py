@@ -1,7 +1,7 @@
 """What one model's race leaves behind, as one JSON file, and the ratios that follow from it."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,7 @@ class ModelRun:
 
     @property
     def title(self) -> str:
-        return f"{self.model}, batch {self.batch}"
+        return f"{self.model}, batch {self.batch}" + (f", {self.tune_secs:g} s" if self.tune_secs else "")
 
     def timing(self, label: str) -> Timing | None:
         """None where it did not take part."""
@@ -132,14 +132,25 @@ def paired_ratio(ours: Timing, theirs: Timing) -> Ratio:
     return Ratio(float(np.median(ratios)), float(low), float(high))
 
 
+def longest_tuned(runs: Iterable[ModelRun]) -> list[ModelRun]:
+    """One run of each model and batch, in the order of their first ones."""
+    longest: dict[tuple[str, int], ModelRun] = {}
+    for run in runs:
+        known = longest.setdefault((run.model, run.batch), run)
+        if run.tune_secs > known.tune_secs:
+            longest[run.model, run.batch] = run
+    return list(longest.values())
+
+
 def save_run(run: ModelRun, folder: Path) -> None:
-    save_json(asdict(run), folder / "raw" / f"{run.model}-b{run.batch}.json")
+    tuned = f"-{run.tune_secs:g}s" if run.tune_secs else ""
+    save_json(asdict(run), folder / "raw" / f"{run.model}-b{run.batch}{tuned}.json")
 
 
 def load_runs(folder: Path) -> list[ModelRun]:
-    """Everything in a folder that `save_run` wrote, by name and batch."""
+    """Everything in a folder that `save_run` wrote, by batch, name and time of tuning."""
     runs = [_load(path) for path in (folder / "raw").glob("*.json")]
-    return sorted(runs, key=lambda run: (run.batch, run.model))
+    return sorted(runs, key=lambda run: (run.batch, run.model, run.tune_secs))
 
 
 def _load(path: Path) -> ModelRun:

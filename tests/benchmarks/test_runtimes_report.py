@@ -41,6 +41,20 @@ def test_short_tuning_has_a_goal_of_its_own_and_batch_8_has_none() -> None:
     assert verdict("15 minutes", with_ratio("m", 0.5), short, large).value == pytest.approx(1.0)
 
 
+def test_of_several_times_of_tuning_the_longest_counts(tmp_path: Path) -> None:
+    runs = [
+        with_ratio("net", ratio, tune_secs=secs)
+        for ratio, secs in ((0.9, 120.0), (0.6, 900.0), (0.5, 3600.0))
+    ]
+    assert verdict("15 minutes", *runs).value == pytest.approx(0.6)
+    assert verdict("worst model, after full", *runs).value == pytest.approx(0.5)
+    for run in runs:
+        save_run(run, tmp_path)
+    report = write_report(tmp_path)
+    rows = [line.split("|")[1].strip() for line in report.splitlines() if "| net, " in line]
+    assert rows[:3] == ["net, 120 s", "net, 900 s", "net, 3600 s"]
+
+
 def test_the_share_of_the_peak_is_weighted_by_time_and_leaves_out_what_only_moves_bytes() -> None:
     fast = KernelTime("a", "conv2d a", 1, 1.0, "record", 8e9, 1000, 0.8)
     slow = KernelTime("b", "conv2d b", 3, 1.0, "record", 4e9, 1000, 0.4)
