@@ -3,6 +3,7 @@
 Satisfies the search's design-space protocol.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -23,20 +24,27 @@ from tunewright.workers.frames import Message
 from tunewright.workers.pool import Pool
 from tunewright.workers.streaming import Answer, Crew, PieceFailure, StreamSpec
 
+_logger = logging.getLogger(__name__)
+
 # A convolution's candidate takes 25 ms; the first of a child also makes the space (5-40 ms).
 _ITEM_LIMIT_SECS = 5.0
+# TVM's rules need minutes for a space whose blocks inline into one enormous expression: after so many points
+# that did not come in time, and none that did, the rest would only wait as long.
+_MIN_POINTS_IN_TIME = 4
 _MEMORY_BYTES = 4 << 30
 
 
 class ProcessSpace:
     """Samples, realises and applies candidates of one task on all CPUs; a crew may serve many spaces.
 
-    Deterministic: attempt i of a call depends on the call's arguments and i only.
+    Deterministic: attempt i of a call depends on the call's arguments and i only. A space whose first points
+    all take too long is given up: from then on it is empty.
     """
 
     def __init__(self, task: TuningTask, crew: Crew) -> None:
         self._task = task
         self._crew = crew
+        self._is_in_time: bool | None = None  # None: not known yet
 
     def sample(self, n: int, seed: int) -> list[AppliedCandidate]:
         """The legal ones of `n` random candidates."""
@@ -63,19 +71,39 @@ class ProcessSpace:
         ]
 
     def _expand(self, items: Sequence[Message], parents: Sequence[str] = ()) -> list[AppliedCandidate | None]:
-        if not items:
-            return []
+        return [
+            None
+            if answer is None or isinstance(answer, PieceFailure)
+            else applied_from_dict(answer, self._task.key)
+            for answer in self._answers(items, parents)
+        ]
+
+    def _answers(self, items: Sequence[Message], parents: Sequence[str]) -> list[Answer]:
         common = {
             "task": task_to_dict(self._task),
             "task_key": self._task.key,
             "parents": list(parents),
         }
-        return [
-            None
-            if answer is None or isinstance(answer, PieceFailure)
-            else applied_from_dict(answer, self._task.key)
-            for answer in self._crew.answers(items, common)
-        ]
+        first: list[Answer] = []
+        if items and self._is_in_time is None:
+            first = self._crew.answers(items[:_MIN_POINTS_IN_TIME], common)
+            if not all(map(_is_late, first)):
+                self._is_in_time = True
+            elif len(first) == _MIN_POINTS_IN_TIME:
+                self._is_in_time = False
+                _logger.warning(
+                    "no point of the design space of %s came within %g s; its default schedule stays",
+                    self._task.workload.name,
+                    _ITEM_LIMIT_SECS,
+                )
+        rest = items[len(first) :]
+        if self._is_in_time is False or not rest:
+            return [*first, *[None] * len(rest)]
+        return [*first, *self._crew.answers(rest, common)]
+
+
+def _is_late(answer: Answer) -> bool:
+    return isinstance(answer, PieceFailure) and answer.kind is FailureKind.RUN_TIMEOUT
 
 
 def design_spaces(pool: Pool) -> Callable[[TuningTask], ProcessSpace]:

@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,9 @@ import pytest
 from tests.workers.workloads import matmul_task
 from tunewright.core.types import AppliedCandidate, Candidate, DecisionValue, Draft, FailureKind, Origin
 from tunewright.workers import Pool, ReplayFailure, design_spaces, replay_all
+from tunewright.workers.frames import Message
+from tunewright.workers.process_space import ProcessSpace
+from tunewright.workers.streaming import Answer, PieceFailure
 
 pytestmark = [pytest.mark.tvm, pytest.mark.slow]
 
@@ -92,3 +96,27 @@ def test_replay_all_tells_why_a_trace_does_not_apply(pools: tuple[Pool, Pool]) -
     assert isinstance(bad, ReplayFailure)
     assert bad.kind in (FailureKind.REPLAY, FailureKind.RUN)
     assert replay_all(pools[0], []) == []
+
+
+class LateCrew:
+    """Children that do not answer in time, until they do; it counts what they are asked."""
+
+    def __init__(self, num_late: int) -> None:
+        self.num_late = num_late
+        self.num_asked = 0
+
+    def answers(self, items: Sequence[Message], common: Message) -> list[Answer]:
+        late = PieceFailure(FailureKind.RUN_TIMEOUT, "killed after 5 s of running")
+        before, self.num_asked = self.num_asked, self.num_asked + len(items)
+        return [late if before + i < self.num_late else None for i in range(len(items))]
+
+
+@pytest.mark.parametrize(("num_late", "num_asked"), [(1000, 4), (3, 40), (0, 40)])
+def test_a_space_none_of_whose_points_comes_in_time_is_given_up(
+    num_late: int, num_asked: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    crew: Any = LateCrew(num_late)
+    space = ProcessSpace(matmul_task(32), crew)
+    assert space.sample(30, seed=0) == space.sample(10, seed=1) == []
+    assert crew.num_asked == num_asked
+    assert ("its default schedule stays" in caplog.text) is (num_asked == 4)
