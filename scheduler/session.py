@@ -59,13 +59,19 @@ _REFIT_GROWTH = 1.5
 _MAX_BATCH_GROWTH = 4
 _RACE_SIZE = 3
 RACE_ROUNDS = 25
+# What the races of a task take, builds included: kept of a time budget, but for most of a short one.
+_RACE_SECS_PER_TASK = 1.0
+_MAX_RACE_SHARE = 0.25
 # A record that has not raced may outrank a raced one by luck: then it races too, but not for ever.
 _MAX_RACES = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """When to stop: after `num_trials` measured candidates, after `time_secs`, or when every task stalls."""
+    """When to stop: after `num_trials` measured candidates, after `time_secs`, or when every task stalls.
+
+    The final races, about a second per task, are part of `time_secs`, up to a quarter of it.
+    """
 
     num_trials: int | None = None
     time_secs: float | None = None
@@ -323,7 +329,7 @@ class TuningSession:
         budget = self._config.budget
         if budget.num_trials is not None and self._num_trials() >= budget.num_trials:
             return f"{budget.num_trials} trials are measured"
-        if budget.time_secs is not None and self._elapsed() >= budget.time_secs:
+        if budget.time_secs is not None and self._elapsed() >= self._search_secs(budget.time_secs):
             return f"{budget.time_secs:.0f} s are spent"
         return None
 
@@ -337,8 +343,13 @@ class TuningSession:
         num_done = self._num_trials() - self._num_before
         if budget.time_secs is not None and num_done:
             secs_per_trial = self._elapsed_of_run() / num_done
-            sizes.append(math.ceil((budget.time_secs - self._elapsed()) / secs_per_trial))
+            secs_left = self._search_secs(budget.time_secs) - self._elapsed()
+            sizes.append(math.ceil(secs_left / secs_per_trial))
         return max(1, min(sizes))
+
+    def _search_secs(self, time_secs: float) -> float:
+        """What is left of a time budget beside the races at its end."""
+        return time_secs - min(_RACE_SECS_PER_TASK * len(self._states), _MAX_RACE_SHARE * time_secs)
 
     def _num_trials(self) -> int:
         return sum(state.num_trials_of_session for state in self._states)

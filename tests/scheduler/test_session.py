@@ -178,8 +178,8 @@ def test_the_last_batch_is_what_the_time_left_pays_for(log: TuningLog) -> None:
 
     bench.measurer.on_batch = a_second_each
     finished = bench.run(Budget(time_secs=100, patience=1000))
-    assert finished.status.elapsed_secs == pytest.approx(100)
-    assert finished.num_new_trials == 100
+    assert finished.status.elapsed_secs == pytest.approx(99)  # one second is left for the task's race
+    assert finished.num_new_trials == 99
 
 
 def test_everything_reported_is_in_the_log(log: TuningLog) -> None:
