@@ -15,12 +15,12 @@ from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 _MATMUL = tvm.ir.Op.get("relax.matmul")
-_RESHAPE = tvm.ir.Op.get("relax.reshape")
-_TRANSPOSE = tvm.ir.Op.get("relax.permute_dims")
+_MOVES = {tvm.ir.Op.get(f"relax.{name}") for name in ("reshape", "permute_dims")}
 _ELEMENTWISE = {tvm.ir.Op.get(f"relax.{name}") for name in ("add", "multiply", "divide", "subtract")}
 _NUM_INPUT = "num_input"
 
 Definitions = Mapping[relax.Var, relax.Expr]
+Readers = Mapping[relax.Var, Sequence[relax.Var]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,49 +47,47 @@ def combine_products(mod: tvm.IRModule) -> tvm.IRModule:
 
 
 def _find_branches(func: relax.Function, definitions: Definitions) -> dict[relax.Var, _Branch]:
-    inputs = set(func.params[: int(func.attrs[_NUM_INPUT])])
+    weights = _weights(func, definitions)
+    readers = _readers(definitions)
+    groups: dict[relax.Var, list[relax.Var]] = {}
+    for var, value in definitions.items():
+        if isinstance(value, relax.Call) and value.op == _MATMUL and _is_moved(var, definitions, readers):
+            left, right = value.args
+            if left not in weights and right in weights and _is_static(right):
+                groups.setdefault(left, []).append(var)
+    branches = {}
+    for members in groups.values():
+        operands = [definitions[member].args[1] for member in members]
+        dtypes = {str(value.ty.dtype) for value in (*members, *operands)}
+        if len(members) < 2 or len(dtypes) > 1:
+            continue
+        start = 0
+        for member, operand in zip(members, operands, strict=True):
+            stop = start + int(operand.ty.shape.values[1])
+            branches[member] = _Branch(members, start, stop)
+            start = stop
+    return branches
+
+
+def _weights(func: relax.Function, definitions: Definitions) -> set[relax.Var]:
+    """Parameters of a model, and what calls of single operators make of them alone."""
+    weights = set(func.params[int(func.attrs[_NUM_INPUT]) :])
+    for var, value in definitions.items():
+        if isinstance(value, relax.Call):
+            tensors = [operand for operand in value.args if isinstance(operand, relax.Var | relax.Tuple)]
+            if tensors and all(operand in weights for operand in tensors):
+                weights.add(var)
+    return weights
+
+
+def _readers(definitions: Definitions) -> Readers:
     readers: dict[relax.Var, list[relax.Var]] = {}
     for var, value in definitions.items():
         if isinstance(value, relax.Call):
             for operand in value.args:
                 if isinstance(operand, relax.Var):
                     readers.setdefault(operand, []).append(var)
-    groups: dict[relax.Var, list[relax.Var]] = {}
-    for var, value in definitions.items():
-        if (
-            isinstance(value, relax.Call)
-            and value.op == _MATMUL
-            and _is_weight(value.args[1], definitions, inputs)
-            and not _is_weight(value.args[0], definitions, inputs)
-            and _is_static(value.args[1])
-            and _moves(var, definitions, readers)
-        ):
-            groups.setdefault(value.args[0], []).append(var)
-    branches = {}
-    for members in groups.values():
-        weights = [definitions[member].args[1] for member in members]
-        alike = {
-            (str(weight.ty.dtype), str(definitions[m].ty.dtype))
-            for weight, m in zip(weights, members, strict=True)
-        }
-        if len(members) < 2 or len(alike) > 1:
-            continue
-        start = 0
-        for member, weight in zip(members, weights, strict=True):
-            stop = start + int(weight.ty.shape.values[1])
-            branches[member] = _Branch(members, start, stop)
-            start = stop
-    return branches
-
-
-def _is_weight(expr: relax.Expr, definitions: Definitions, inputs: set[relax.Var]) -> bool:
-    """Whether an operand depends on weights alone, by calls of single operators."""
-    if not isinstance(expr, relax.Var):
-        return not isinstance(expr, relax.Tuple)
-    value = definitions.get(expr)
-    if value is None:
-        return expr not in inputs
-    return isinstance(value, relax.Call) and all(_is_weight(one, definitions, inputs) for one in value.args)
+    return readers
 
 
 def _is_static(weight: relax.Expr) -> bool:
@@ -97,15 +95,21 @@ def _is_static(weight: relax.Expr) -> bool:
     return len(extents) == 2 and all(isinstance(extent, tvm.tirx.IntImm) for extent in extents)
 
 
-def _moves(
-    var: relax.Var, definitions: Definitions, readers: Mapping[relax.Var, Sequence[relax.Var]]
-) -> bool:
+def _is_moved(product: relax.Var, definitions: Definitions, readers: Readers) -> bool:
     """Whether all that is done with a product is to add to it or scale it, and then to move its elements."""
-    following = [(reader, definitions[reader].op) for reader in readers.get(var, ())]
-    return bool(following) and all(
-        op in (_RESHAPE, _TRANSPOSE) or (op in _ELEMENTWISE and _moves(reader, definitions, readers))
-        for reader, op in following
-    )
+    waiting, seen = [product], {product}
+    while waiting:
+        following = readers.get(waiting.pop(), ())
+        for reader in following:
+            op = definitions[reader].op
+            if op in _ELEMENTWISE and reader not in seen:
+                seen.add(reader)
+                waiting.append(reader)
+            elif op not in _ELEMENTWISE | _MOVES:
+                return False
+        if not following:
+            return False
+    return True
 
 
 @mutator
