@@ -22,7 +22,7 @@ from tunewright.search.strategy import SearchStrategy
 # The more trials, the more of them are within the noise of the best.
 _TRIALS_PER_ENTRANT = 16
 _MIN_ENTRANTS = 3
-_MAX_ENTRANTS = 12
+_MAX_ENTRANTS = 8
 _ENTRANT_SLOWDOWN = 1.2
 
 
