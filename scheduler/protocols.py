@@ -47,7 +47,10 @@ class Measurer(Protocol):
         ...
 
     def race(self, inputs: Sequence[MeasureInput], *, rounds: int) -> list[MeasureResult]:
-        """Time all inputs again, interleaved in random order: `rounds` samples each."""
+        """Time all inputs again, interleaved in random order: `rounds` samples each.
+
+        Those far behind may get fewer, but for the first, which the others are compared with.
+        """
         ...
 
 

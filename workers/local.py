@@ -81,6 +81,8 @@ class LocalMeasurer(Closeable):
     def race(self, inputs: Sequence[MeasureInput], *, rounds: int) -> list[MeasureResult]:
         """Time all inputs of a task side by side: `rounds` samples each, in random order in every round.
 
+        Who is far behind gets fewer, but for a task's first input, which the others are compared with.
+
         Raises:
             EnvironmentProblem: no child can be started here.
         """

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from tunewright.core.errors import UntrustedTraceError
 from tunewright.core.keys import digest
+from tunewright.core.text import shortened
 from tunewright.core.trace_rules import check_trace
 from tunewright.core.types import (
     AppliedCandidate,
@@ -93,7 +94,7 @@ class ProcessSpace:
                 self._is_in_time = False
                 _logger.warning(
                     "no point of the design space of %s came within %g s; its default schedule stays",
-                    self._task.workload.name,
+                    shortened(self._task.workload.name),
                     _ITEM_LIMIT_SECS,
                 )
         rest = items[len(first) :]

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from tunewright.core.text import shortened
 from tunewright.core.types import TuningTask, WorkloadKey
 from tunewright.workers.codec import task_to_dict
 from tunewright.workers.conversation import Conversation
@@ -80,4 +81,5 @@ class References:
         self._folder.cleanup()
 
     def _warn(self, task: TuningTask, reason: str) -> None:
-        _logger.warning("no reference for %s, its kernels stay unverified: %s", task.workload.name, reason)
+        name = shortened(task.workload.name)
+        _logger.warning("no reference for %s, its kernels stay unverified: %s", name, reason)

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunewright.core.keys import canonical_json, digest
+from tunewright.core.text import shortened
 
 WorkloadKey = NewType("WorkloadKey", str)
 TaskKey = NewType("TaskKey", str)
@@ -270,7 +271,7 @@ class MeasureFailure:
 
     def __post_init__(self) -> None:
         if len(self.message) > MAX_MESSAGE_CHARS:
-            object.__setattr__(self, "message", self.message[: MAX_MESSAGE_CHARS - 1] + "…")
+            object.__setattr__(self, "message", shortened(self.message, MAX_MESSAGE_CHARS))
 
 
 MeasureResult = MeasureSuccess | MeasureFailure

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import onnx
 import tvm
@@ -32,6 +31,7 @@ from tunewright.core.tvm_adapter import graph_low_precision, graph_rewrites
 from tunewright.core.tvm_adapter.canonical import load_module
 from tunewright.core.tvm_adapter.graph_branches import combine_products
 from tunewright.core.tvm_adapter.target import tvm_target
+from tunewright.core.tvm_adapter.tensors import memory_of
 from tunewright.core.types import TargetSpec, TensorSpec
 
 logger = logging.getLogger(__name__)
@@ -220,8 +220,8 @@ def _node_name(node: onnx.NodeProto) -> str:
 
 def _array(tensor: tvm.runtime.Tensor) -> npt.NDArray[Any]:
     """Without a copy, where NumPy knows the type itself."""
-    array: npt.NDArray[Any] = tensor.numpy() if tensor.dtype == "bfloat16" else np.from_dlpack(tensor)
-    return array
+    memory = memory_of(tensor)
+    return tensor.numpy() if memory is None else memory
 
 
 def _rename(mod: tvm.IRModule, old: str, new: str) -> tvm.IRModule:

@@ -14,10 +14,11 @@ import tvm
 from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
+from tunewright.core.tvm_adapter.graph_rewrites import rewritten
+
 _MATMUL = tvm.ir.Op.get("relax.matmul")
 _MOVES = {tvm.ir.Op.get(f"relax.{name}") for name in ("reshape", "permute_dims")}
 _ELEMENTWISE = {tvm.ir.Op.get(f"relax.{name}") for name in ("add", "multiply", "divide", "subtract")}
-_NUM_INPUT = "num_input"
 
 Definitions = Mapping[relax.Var, relax.Expr]
 Readers = Mapping[relax.Var, Sequence[relax.Var]]
@@ -34,16 +35,12 @@ class _Branch:
 
 def combine_products(mod: tvm.IRModule) -> tvm.IRModule:
     """The module with products of one activation and several weights combined, where their parts are free."""
-    for var, func in list(mod.functions.items()):
-        if not isinstance(func, relax.Function) or _NUM_INPUT not in (func.attrs or {}):
-            continue
-        definitions = {binding.var: binding.value for block in func.body.blocks for binding in block.bindings}
-        branches = _find_branches(func, definitions)
-        if branches:
-            rewriter = _Combiner(mod, definitions, branches)
-            rewriter.builder_.update_func(var, rewriter.visit_expr(func))
-            mod = relax.transform.DeadCodeElimination()(rewriter.builder_.get())
-    return mod
+    func = mod["main"]
+    definitions = {binding.var: binding.value for block in func.body.blocks for binding in block.bindings}
+    branches = _find_branches(func, definitions)
+    if not branches:
+        return mod
+    return relax.transform.DeadCodeElimination()(rewritten(_Combiner(mod, definitions, branches), mod))
 
 
 def _find_branches(func: relax.Function, definitions: Definitions) -> dict[relax.Var, _Branch]:
@@ -71,7 +68,7 @@ def _find_branches(func: relax.Function, definitions: Definitions) -> dict[relax
 
 def _weights(func: relax.Function, definitions: Definitions) -> set[relax.Var]:
     """Parameters of a model, and what calls of single operators make of them alone."""
-    weights = set(func.params[int(func.attrs[_NUM_INPUT]) :])
+    weights = set(func.params[int(func.attrs["num_input"]) :])
     for var, value in definitions.items():
         if isinstance(value, relax.Call):
             tensors = [operand for operand in value.args if isinstance(operand, relax.Var | relax.Tuple)]

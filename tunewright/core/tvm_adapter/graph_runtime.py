@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import tvm
 from tvm import relax
 
 from tunewright.core.tvm_adapter.graph import MAIN_FUNCTION, PACK_FUNCTION, PREPARE_FUNCTION
+from tunewright.core.tvm_adapter.tensors import Array, memory_of
 
 logger = logging.getLogger(__name__)
-
-Array = npt.NDArray[Any]
 
 _BIG_CORES = 1  # TVM's affinity mode that takes a number of threads; without binding, only the number counts
 
@@ -62,19 +60,16 @@ class GraphExecutor:
 
     def _copied(self, inputs: Sequence[Array]) -> Sequence[tvm.runtime.Tensor]:
         """The inputs in buffers of the calling thread; fresh pages would cost more than the copy."""
-        buffers: list[tuple[tvm.runtime.Tensor, Array | None]]
-        buffers = getattr(self._configured, "inputs", None) or self._new_buffers(inputs)
+        if not hasattr(self._configured, "inputs"):
+            tensors = [tvm.runtime.empty(array.shape, str(array.dtype)) for array in inputs]
+            self._configured.inputs = [(tensor, memory_of(tensor)) for tensor in tensors]
+        buffers: list[tuple[tvm.runtime.Tensor, Array | None]] = self._configured.inputs
         for (buffer, memory), array in zip(buffers, inputs, strict=True):
             if memory is None:
                 buffer.copyfrom(array)
             else:
                 np.copyto(memory, array)
         return [buffer for buffer, _ in buffers]
-
-    def _new_buffers(self, inputs: Sequence[Array]) -> list[tuple[tvm.runtime.Tensor, Array | None]]:
-        tensors = [tvm.runtime.empty(array.shape, str(array.dtype)) for array in inputs]
-        self._configured.inputs = [(tensor, _memory(tensor)) for tensor in tensors]
-        return self._configured.inputs  # type: ignore[no-any-return]
 
     def _set_threads(self) -> None:
         # Another model may have set this thread's count since; setting it costs under a microsecond.
@@ -86,17 +81,6 @@ class GraphExecutor:
                 logger.warning("running with %d threads, compiled for %d", actual, self._num_threads)
 
 
-def _memory(tensor: tvm.runtime.Tensor) -> Array | None:
-    """A tensor's memory as an array; None for bfloat16, which NumPy does not know.
-
-    Copying through it takes half a microsecond, TVM's own copies seven.
-    """
-    try:
-        return np.from_dlpack(tensor)
-    except RuntimeError:
-        return None
-
-
 def _copy(tensor: tvm.runtime.Tensor) -> Array:
-    memory = _memory(tensor)
+    memory = memory_of(tensor)
     return tensor.numpy() if memory is None else memory.copy()
