@@ -45,6 +45,11 @@ class ImportedModel:
         return self.graph.params
 
     @property
+    def weight_bytes(self) -> int:
+        """Size of all weights."""
+        return sum(param.nbytes for param in self.params)
+
+    @property
     def param_names(self) -> tuple[str, ...]:
         return self.graph.param_names
 

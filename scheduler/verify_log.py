@@ -18,6 +18,7 @@ from tunewright.core.types import (
     MeasureSuccess,
     RecordedTrial,
     TaskKey,
+    TuningRecord,
     TuningTask,
 )
 from tunewright.scheduler.session import RACE_ROUNDS
@@ -161,6 +162,11 @@ def _num_threads(batch: Sequence[Chosen]) -> int:
     return batch[0].task.target.num_threads
 
 
+def _input(task: TuningTask, record: TuningRecord) -> MeasureInput:
+    evaluator = replace(_EVALUATOR, streamed_bytes=record.evaluator.streamed_bytes)
+    return MeasureInput(task, record.candidate, evaluator)
+
+
 class _Batch:
     """Some records with their tasks: all that is in memory at a time."""
 
@@ -172,9 +178,7 @@ class _Batch:
         self._trials = {one.record_id: log.record(one.record_id) for one in chosen}
         tasks = {key: log.task(key) for key in dict.fromkeys(one.task.task_key for one in chosen)}
         self._inputs = {
-            one.record_id: MeasureInput(
-                tasks[one.task.task_key], self._trials[one.record_id].record.candidate, _EVALUATOR
-            )
+            one.record_id: _input(tasks[one.task.task_key], self._trials[one.record_id].record)
             for one in chosen
         }
 

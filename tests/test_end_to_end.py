@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import onnx
 import psutil
 import pytest
+from onnx import numpy_helper
 
 from tests import models
 from tunewright.cli.app import main
@@ -79,6 +81,10 @@ def test_tune_then_reuse_with_other_weights(
     main_ok("compile", str(other), "--strict", "--threads", "1", "--log", str(log), "-o", str(tmp_path / "o"))
     assert "100.0 % of the predicted time, from the log" in capsys.readouterr().out
     assert len(candidate_keys(log)) == 24
+    weights = sum(numpy_helper.to_array(weight).nbytes for weight in onnx.load(model).graph.initializer)
+    with TuningLog.open(f"sqlite:///{log}", read_only=True) as opened:
+        # Constants of shapes and batch norms are folded; what convolutions and products read is not.
+        assert 0.5 * weights < opened.record(1).record.evaluator.streamed_bytes <= weights
 
     image = np.random.default_rng(3).standard_normal((1, 3, 12, 12)).astype(np.float32)
     np.save(tmp_path / "image.npy", image)

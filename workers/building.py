@@ -114,6 +114,7 @@ class BuildQueue:
                 "task": task_to_dict(measure_input.task),
                 "trace": measure_input.candidate.trace_json,
                 "input_seed": INPUT_SEED,
+                "streamed_bytes": evaluator.streamed_bytes,
             },
             cpus=cpus,
             limit_secs=limit_secs,

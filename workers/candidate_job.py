@@ -1,5 +1,6 @@
 """A candidate inside its child: built, held until it is its turn, timed, verified."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
@@ -29,6 +30,10 @@ _REST_LIMIT_SECS = 0.5
 # Arguments up to this size are made while other candidates build, not on the time of those that wait. Not
 # with several memory nodes: those near the CPUs that time must hold them.
 _MAX_EARLY_BYTES = 32 << 20
+# Of streamed weights as much as no cache of a single core holds: the rest passes through in the same way.
+_STREAMED_BYTES_PER_THREAD = 4 << 20
+# Smaller weights than a 64th of that are not worth the time to make more copies.
+_MAX_WEIGHT_COPIES = 64
 _MEMORY_NODES = Path("/sys/devices/system/node/online")
 
 
@@ -65,7 +70,9 @@ class HeldKernel:
         self._places: np.random.Generator | None = None
         self._number = 1
         self._args = args_from_dict(self._task)
-        if sum(arg.num_bytes for arg in self._args) <= _MAX_EARLY_BYTES and _has_one_memory_node():
+        self._weight_copies = _weight_copies(kernel, payload)
+        num_bytes = sum(arg.num_bytes for arg in self._args) + self._weight_copies * kernel.weight_bytes
+        if num_bytes <= _MAX_EARLY_BYTES and _has_one_memory_node():
             self._bound = self._bind()
 
     def time(self, command: Message) -> Message:
@@ -148,7 +155,16 @@ class HeldKernel:
     def _bind(self) -> BoundKernel:
         """With packed weights of any values: they are not what takes time."""
         arrays = make_inputs(self._kernel.compute_args, InputSet.RANDOM, self._input_seed)
-        return self._kernel.bind_compute(arrays, places=self._places)
+        return self._kernel.bind_compute(arrays, places=self._places, weight_copies=self._weight_copies)
+
+
+def _weight_copies(kernel: BuiltKernel, payload: Message) -> int:
+    """From how many places a kernel reads its weights in turn."""
+    if not kernel.weight_bytes:
+        return 1
+    most_bytes = int(payload["task"]["target"]["num_threads"]) * _STREAMED_BYTES_PER_THREAD
+    streamed_bytes = min(int(payload["streamed_bytes"]), most_bytes)
+    return max(1, min(_MAX_WEIGHT_COPIES, math.ceil(streamed_bytes / kernel.weight_bytes)))
 
 
 def _refusal(exc: Exception) -> FailureKind:

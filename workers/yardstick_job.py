@@ -25,5 +25,6 @@ def build_yardstick(target: TargetSpec, input_seed: int) -> HeldKernel:
     """Build it for a target's CPU and threads."""
     workload = yardstick_workload()
     trace_json = simple_trace(workload.mod_json, target)
-    payload = {"task": task_to_dict(TuningTask(workload, target)), "input_seed": input_seed}
+    task = task_to_dict(TuningTask(workload, target))
+    payload = {"task": task, "input_seed": input_seed, "streamed_bytes": 0}
     return time_build(payload, lambda: replay(workload.mod_json, trace_json))

@@ -115,6 +115,30 @@ def test_a_kernel_is_timed_without_its_packing() -> None:
     assert "_prepack" not in vars(built)
 
 
+def test_weights_are_read_from_several_places_in_turn() -> None:
+    kernel = kernels.matmul_relu()
+    workload = canonical_workload(kernel.func, name="mm")
+    inputs = make_inputs(workload, seed=3)
+    built = build_kernel(replay(workload.mod_json, default_trace(workload.mod_json, TARGET)), TARGET)
+    packed = built.bind(inputs)._tensors
+    bound = built.bind_compute([tensor.numpy() for tensor in packed], weight_copies=3)
+    assert built.weight_bytes == packed[1].numpy().nbytes
+    turns = [next(bound._turns) for _ in range(4)]
+    assert len({np.from_dlpack(turn[1]).ctypes.data for turn in turns}) == 3
+    assert turns[3] is turns[0] and all(turn[0] is turns[0][0] for turn in turns)
+    for turn in turns:
+        turn[1].copyfrom(np.zeros_like(turn[1].numpy()))
+    turns[1][1].copyfrom(packed[1].numpy())  # the next turn is the second place's
+    truth = kernel.truth(inputs)[0]
+    for share in (1, 0, 0, 1):
+        bound.poison()
+        bound.run()
+        np.testing.assert_allclose(bound.outputs()[0], share * truth, rtol=1e-4, atol=1e-4)
+    assert bound.time(5) > 0  # places 2, 0, 1, 2 and 0
+    bound.run()
+    np.testing.assert_allclose(bound.outputs()[0], truth, rtol=1e-4, atol=1e-4)
+
+
 def test_arguments_begin_where_they_are_told_and_compute_the_same() -> None:
     kernel = kernels.matmul_relu()
     workload = canonical_workload(kernel.func, name="mm")

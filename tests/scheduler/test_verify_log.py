@@ -13,6 +13,7 @@ from tests.workers.processes import left_processes, marked_environment
 from tests.workers.workloads import QUICK, default_trace_json, matmul_task
 from tunewright.core.types import (
     Candidate,
+    EvaluatorConfig,
     FailureKind,
     MachineInfo,
     MeasureFailure,
@@ -36,6 +37,7 @@ from tunewright.workers import LocalMeasurer, SimulatedMeasurer, WorkerConfig
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 MACHINE = SimulatedMeasurer().machine
+STREAMED_BYTES = 12 << 20
 OTHER_SOFTWARE = replace(MACHINE, tvm_version="0.26")
 
 
@@ -66,6 +68,7 @@ class Oracle:
     machine: MachineInfo = MACHINE
     batches: list[list[str]] = field(default_factory=list)
     threads: list[int] = field(default_factory=list)
+    evaluators: list[EvaluatorConfig] = field(default_factory=list)
 
     @contextmanager
     def made(self, num_threads: int) -> Iterator["Oracle"]:
@@ -87,6 +90,7 @@ class Oracle:
         return [self._result(one, self.failures, 1) for one in inputs]
 
     def race(self, inputs: Sequence[MeasureInput], *, rounds: int) -> list[MeasureResult]:
+        self.evaluators += [one.evaluator for one in inputs]
         return [self._result(one, self.race_failures, rounds) for one in inputs]
 
     def _result(
@@ -123,7 +127,7 @@ def store(
             trial_index=index,
             candidate=Candidate(task.key, trace, Origin.RANDOM),
             result=MeasureSuccess((secs,), 0.1, 0.2, is_verified),
-            evaluator=QUICK,
+            evaluator=replace(QUICK, streamed_bytes=STREAMED_BYTES),
             machine=machine,
             strategy="random",
             seed=0,
@@ -279,6 +283,8 @@ def test_times_are_taken_again_and_kept_where_they_compare(log: TuningLog) -> No
     assert {ranked.trial.record_id: ranked.secs for ranked in log.best(here, k=3)} == {mine: 0.5, late: 0.3}
     assert log.best(elsewhere)[0].secs == 0.1
     assert len(log.races(mine)) == 2
+    # As they were timed: with weights from as far.
+    assert {evaluator.streamed_bytes for evaluator in oracle.evaluators} == {STREAMED_BYTES}
 
 
 def test_a_crash_in_the_race_is_a_crash(log: TuningLog) -> None:

@@ -2,6 +2,7 @@
 
 import tempfile
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -144,9 +145,11 @@ def _tune(
     *,
     json_lines: bool,
 ) -> "SessionFinished":
+    from tunewright.core.types import EvaluatorConfig
     from tunewright.scheduler.tuning import tune_tasks
     from tunewright.workers.process_space import design_spaces
 
+    options = replace(options, evaluator=EvaluatorConfig(streamed_bytes=model.weight_bytes))
     reporter = make_reporter(json_lines=json_lines)
     try:
         with InterruptWatch() as watch:

@@ -179,6 +179,10 @@ class EvaluatorConfig:
     sample, a candidate slower than `prune_ratio` x the incumbent is pruned; the others get samples until
     the 95 % confidence half-width is below `target_relative_ci`, they are unlikely to win, or there are
     `max_samples`.
+
+    `streamed_bytes`: of weights that one run of the model reads. Between two calls of a kernel the others'
+    pass through the caches; so its own are read from several places in turn, which hold as much together,
+    or more than the CPUs' own caches do. 0: from one place, as in a model of this kernel alone.
     """
 
     min_sample_secs: float = 0.002
@@ -188,6 +192,7 @@ class EvaluatorConfig:
     build_timeout_secs: float = 10.0
     run_timeout_secs: float = 15.0
     memory_limit_bytes: int = 8 << 30
+    streamed_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 Only child processes may build and run candidates: both are native code that can crash or hang.
 """
 
+import itertools
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -69,16 +70,19 @@ class SplitKernel:
     """A scheduled function and the packing of its weights, as compiled models hold them.
 
     `packed_inputs`: positions of the arguments that `prepack` takes; its results replace them, in order.
+    `weights`: positions of the arguments that are weights, packed or not.
     """
 
     compute: PrimFunc
     prepack: PrimFunc | None
     packed_inputs: tuple[int, ...]
+    weights: tuple[int, ...]
 
 
 def split_prepack(scheduled: tvm.IRModule) -> SplitKernel:
     """Move weight-layout rewriting out of a scheduled function, as it is moved out of a whole model."""
     func = scheduled["main"]
+    weights = tuple(int(i) for i in (func.attrs or {}).get("layout_free_buffers", []))
     specs = tensor_args(func)
     num_outputs = len(output_indices(func))
     variables = [relax.Var(f"p{i}", relax.TensorType(s.shape, s.dtype)) for i, s in enumerate(specs)]
@@ -92,13 +96,13 @@ def split_prepack(scheduled: tvm.IRModule) -> SplitKernel:
     mod = relax.transform.SplitLayoutRewritePreproc()(builder.get())
     names = {gv.name_hint: gv for gv in mod.functions}
     if "kernel_prepacked" not in names:
-        return SplitKernel(func, None, ())
+        return SplitKernel(func, None, (), weights)
     calls = [b.value for block in mod["main"].body.blocks for b in block.bindings if _is_call_tir(b.value)]
     prepack_args = list(calls[0].args[1])
     positions = tuple(
         next(i for i, variable in enumerate(inputs) if variable.same_as(arg)) for arg in prepack_args
     )
-    return SplitKernel(mod["kernel_prepacked"], mod["kernel_weight_prepack"], positions)
+    return SplitKernel(mod["kernel_prepacked"], mod["kernel_weight_prepack"], positions, weights)
 
 
 def _is_call_tir(value: Any) -> bool:
@@ -145,12 +149,33 @@ class BuiltKernel:
         return self._bound(tensors)
 
     def bind_compute(
-        self, arrays: Sequence[np.ndarray[Any, Any]], *, places: np.random.Generator | None = None
+        self,
+        arrays: Sequence[np.ndarray[Any, Any]],
+        *,
+        places: np.random.Generator | None = None,
+        weight_copies: int = 1,
     ) -> "BoundKernel":
-        """Take one array per `compute_args`: enough to time the kernel, without building what packs."""
-        return self._bound([_tensor(np.asarray(array, order="C"), places) for array in arrays])
+        """Take one array per `compute_args`: enough to time the kernel, without building what packs.
 
-    def _bound(self, tensors: list[Any]) -> "BoundKernel":
+        Args:
+            weight_copies: the calls read the weights from so many places in turn (at least 1).
+        """
+        tensors = [_tensor(np.asarray(array, order="C"), places) for array in arrays]
+        copies = [
+            [
+                _tensor(np.asarray(array, order="C"), places) if i in self._split.weights else tensors[i]
+                for i, array in enumerate(arrays)
+            ]
+            for _ in range(1, weight_copies)
+        ]
+        return self._bound(tensors, *copies)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Size of all weights that one call reads."""
+        return sum(self.compute_args[i].num_bytes for i in self._split.weights)
+
+    def _bound(self, *tensors: list[Any]) -> "BoundKernel":
         return BoundKernel(self._library, self._compute, tensors, output_indices(self._split.compute))
 
     @cached_property
@@ -180,31 +205,36 @@ def _empty(shape: Sequence[int], dtype: str, places: np.random.Generator | None)
 
 
 class BoundKernel:
-    """A built kernel with its arguments in place, ready to be called and timed."""
+    """A built kernel with its arguments in place, ready to be called and timed.
+
+    Of several lists of arguments each call takes the next; the outputs are those of all.
+    """
 
     def __init__(
         self,
         library: Any,
         function: Callable[..., None],
-        tensors: list[Any],
+        tensors: Sequence[list[Any]],
         output_positions: tuple[int, ...],
     ) -> None:
         self._library = library
         self._function = function
-        self._tensors = tensors
+        self._tensors = tensors[0]
+        self._num_places = len(tensors)
+        self._turns = itertools.cycle(tensors)
         self._output_positions = output_positions
 
     def run(self) -> None:
         """Call the kernel once."""
-        self._function(*self._tensors)
+        self._function(*next(self._turns))
 
     def time(self, number: int) -> float:
         """Mean seconds per call over `number` calls (at least 1), with no call before them."""
         # TVM's evaluator makes a call of its own first, dear for few calls; ours costs 0.5 us per call.
-        if number <= _MAX_PYTHON_CALLS:
+        if number <= _MAX_PYTHON_CALLS or self._num_places > 1:
             start = perf_counter()
-            for _ in range(number):
-                self._function(*self._tensors)
+            for tensors in itertools.islice(self._turns, number):
+                self._function(*tensors)
             return (perf_counter() - start) / number
         evaluator = self._library.time_evaluator("kernel", tvm.cpu(), number=number, repeat=1)
         return float(evaluator(*self._tensors).results[0])
