@@ -66,4 +66,7 @@ def cpu_ticks(cpus: Sequence[int]) -> tuple[int, int]:
 
 def _is_running(stat: Path) -> bool:
     # "<id> (<name>) <state> ...": the name may hold spaces and brackets.
-    return stat.read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[0] == "R"
+    try:
+        return stat.read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[0] == "R"
+    except (FileNotFoundError, ProcessLookupError):  # it has ended
+        return False

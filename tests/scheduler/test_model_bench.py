@@ -59,6 +59,24 @@ def test_contestants_are_timed_and_compared_and_a_broken_one_drops_out(tmp_path:
     assert ours.p10_secs <= ours.median_secs <= ours.p90_secs
 
 
+def test_a_turn_begins_when_the_threads_of_the_one_before_are_at_rest(tmp_path: Path) -> None:
+    names = ("left", "right")
+    contestants = [
+        Contestant(name, tmp_path / name, runner="tests.scheduler.runners:make_spinning") for name in names
+    ]
+    options = BenchOptions(num_threads=1, num_rounds=4, min_turn_secs=1e-6)
+    bench_models(contestants, options, inputs=[("x", TensorSpec((1,), "float32"))])
+    spells = {
+        name: [tuple(map(float, line.split())) for line in (tmp_path / name).read_text().splitlines()]
+        for name in names
+    }
+    turns = {name: own[-2 * options.num_rounds :] for name, own in spells.items()}  # those before were set-up
+    assert min(map(len, turns.values())) == 2 * options.num_rounds
+    for left_start, left_end in turns["left"]:
+        for right_start, right_end in turns["right"]:
+            assert left_end <= right_start or right_end <= left_start
+
+
 def test_too_few_cpus_and_no_bundle_are_refused(tmp_path: Path) -> None:
     contestant = Contestant("m", tmp_path / "m.onnx")
     with pytest.raises(ConfigError, match="2 threads need as many CPUs, but only 1"):
