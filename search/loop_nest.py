@@ -55,8 +55,8 @@ class LoopNest:
     `num_parallel` of them run in parallel, fewer where a product exceeds `max_jobs`. The last `num_inner` are
     spatial. `unroll`: column of the choice among `unroll_steps`, None where there is none. `locations`:
     columns of the blocks that may be computed elsewhere. `is_unrolled`: the inner loops surely are.
-    `lanes`: extent of the innermost loop of all, where that is an instruction's and no decision. `tiles`:
-    columns of each tile.
+    `lanes`: extent of the innermost loop of all, where that is an instruction's and no decision.
+    `num_results`: accumulators for each element of the tile. `tiles`: columns of each tile.
     """
 
     columns: tuple[int, ...]
@@ -68,6 +68,7 @@ class LoopNest:
     locations: tuple[int, ...]
     is_unrolled: bool = False
     lanes: int | None = None
+    num_results: int = 1
     tiles: tuple[slice, ...] = ()
 
     def has_same_loops(self, other: "LoopNest") -> bool:
@@ -92,7 +93,7 @@ def read_nest(instructions: Sequence[Sequence[Any]], columns: Mapping[int, slice
     fixed: dict[str, int] = {}  # loop -> extent
     tiles: list[slice] = []
     order: list[str] = []
-    lanes = None
+    lanes, num_results = None, 1
     num_parallel = math.inf
     fused: dict[str, int] = {}
     is_unrolled = False
@@ -106,6 +107,8 @@ def read_nest(instructions: Sequence[Sequence[Any]], columns: Mapping[int, slice
             factors |= {name: (start + level, is_reduction) for level, name in enumerate(outputs)}
         elif kind == "Split" and all(name in factors for name in inputs[1:]):
             loops |= {loop: factors[name] for loop, name in zip(outputs, inputs[1:], strict=True)}
+        elif kind == "Split" and inputs[1] == 1 and isinstance(inputs[-1], int):
+            num_results = inputs[-1]  # of our own rule: an axis that stays in the tile as a whole
         elif kind == "Split" and isinstance(inputs[-1], int):
             fixed[outputs[-1]] = inputs[-1]
         elif kind == "Reorder" and not order and all(loop in loops or loop in fixed for loop in inputs):
@@ -138,6 +141,7 @@ def read_nest(instructions: Sequence[Sequence[Any]], columns: Mapping[int, slice
         locations=tuple(locations),
         is_unrolled=is_unrolled,
         lanes=lanes,
+        num_results=num_results,
         tiles=tuple(tiles),
     )
 
@@ -152,7 +156,9 @@ def guess(nest: LoopNest, flat: FloatArray, hardware: Hardware) -> npt.NDArray[n
     """
     if nest.is_unrolled:
         tiles = [flat[:, columns].astype(np.float64) for columns in nest.tiles]
-        return relative_speed(tiles, num_threads=hardware.num_threads, lanes=nest.lanes)
+        return relative_speed(
+            tiles, num_threads=hardware.num_threads, lanes=nest.lanes, num_results=nest.num_results
+        )
     loops = np.log2(flat[:, nest.columns], dtype=np.float64)
     registers = _vectors(loops[:, -1], hardware) + loops[:, len(nest.columns) - nest.num_inner : -1].sum(
         axis=1

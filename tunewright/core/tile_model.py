@@ -41,7 +41,9 @@ _SLOWER_PER_LIVE_VECTOR = 0.01
 _BYTES = 4.0
 
 
-def relative_speed(factors: Sequence[Numbers], *, num_threads: int, lanes: int | None = None) -> Numbers:
+def relative_speed(
+    factors: Sequence[Numbers], *, num_threads: int, lanes: int | None = None, num_results: int = 1
+) -> Numbers:
     """log2 of how fast tilings of one task run (n,), up to a constant; higher is better.
 
     Args:
@@ -49,13 +51,14 @@ def relative_speed(factors: Sequence[Numbers], *, num_threads: int, lanes: int |
             levels of a spatial axis (chunks, tiles of a chunk, rows of a tile), four of the vector axis
             (chunks, tiles, vectors, lanes), two of a reduction (steps, steps unrolled).
         lanes: where an instruction fixes them; the last spatial axis is then that of vectors.
+        num_results: accumulators for each element of the tile: as many vectors are read for it.
     """
     *rows, vector = [tile for tile in factors if tile.shape[1] != REDUCTION_LEVELS]
     if lanes is not None:
         vector = np.column_stack([vector, np.full(len(vector), float(lanes))])
     reductions = [tile for tile in factors if tile.shape[1] == REDUCTION_LEVELS]
     ones = np.ones(len(vector))
-    vectors, filled = vector[:, 2], vector[:, 3]
+    vectors, filled = vector[:, 2] * num_results, vector[:, 3]
     accumulators = _product((tile[:, 2] for tile in rows), ones) * vectors
     depth = math.prod(float(np.prod(tile[0])) for tile in reductions)
     if len(reductions) == 1 or (len(reductions) > 2 and np.prod(reductions[-1][0]) > 1):

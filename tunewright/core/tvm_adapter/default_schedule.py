@@ -20,6 +20,7 @@ from tunewright.core.tile_model import REDUCTION_LEVELS, relative_speed
 from tunewright.core.tvm_adapter.canonical import load_module
 from tunewright.core.tvm_adapter.contraction import packs_weights
 from tunewright.core.tvm_adapter.dot_tiling import fixed_lanes, own_sketches
+from tunewright.core.tvm_adapter.gated_tiling import results_per_element
 from tunewright.core.tvm_adapter.register_tiling import (
     Tiles,
     draw_tiles,
@@ -70,9 +71,12 @@ def _fastest(tilings: Sequence[Trace], num_threads: int, lanes: int) -> tuple[Tr
     rng = np.random.default_rng(0)
     sketch = tilings[-1]
     own = own_tiles(sketch)
-    drawn = [draw_tiles(own, rng, vector_lanes=lanes) for _ in range(_NUM_DRAWS)]
+    num_results = results_per_element(sketch)
+    drawn = [draw_tiles(own, rng, vector_lanes=lanes, num_results=num_results) for _ in range(_NUM_DRAWS)]
     factors = [np.array([tiles[inst] for tiles in drawn], dtype=np.float64) for inst in drawn[0]]
-    speeds = relative_speed(factors, num_threads=num_threads, lanes=fixed_lanes(sketch))
+    speeds = relative_speed(
+        factors, num_threads=num_threads, lanes=fixed_lanes(sketch), num_results=num_results
+    )
     tiles = list(drawn[int(np.argmax(speeds))].values())
     columns = [tile for tile in tiles if len(tile) != REDUCTION_LEVELS][-1]
     if columns[0] > 1 and _pads_late(sketch):

@@ -19,6 +19,7 @@ from tunewright.core.tvm_adapter.contraction import (
     find_contraction,
     reads_weights,
 )
+from tunewright.core.tvm_adapter.gated_tiling import gated_tiling_sketches
 from tunewright.core.tvm_adapter.register_tiling import register_tiling_sketches, tile, when_to_pad
 from tunewright.core.tvm_adapter.target import vector_lanes
 from tunewright.core.tvm_adapter.x86_intrinsics import (
@@ -32,8 +33,11 @@ from tunewright.core.types import TargetSpec
 
 def own_sketches(mod: tvm.IRModule, target: TargetSpec) -> list[Trace]:
     """The sketches of our own rules: around an instruction where one fits, else of plain register tiling."""
-    return dot_tiling_sketches(mod, target) or register_tiling_sketches(
-        mod, vector_lanes=vector_lanes(target)
+    lanes = vector_lanes(target)
+    return (
+        dot_tiling_sketches(mod, target)
+        or gated_tiling_sketches(mod, vector_lanes=lanes)
+        or register_tiling_sketches(mod, vector_lanes=lanes)
     )
 
 

@@ -30,6 +30,7 @@ from tunewright.core.errors import TunewrightError
 from tunewright.core.tvm_adapter import graph_low_precision, graph_rewrites
 from tunewright.core.tvm_adapter.canonical import load_module
 from tunewright.core.tvm_adapter.graph_branches import combine_products
+from tunewright.core.tvm_adapter.graph_recurrent import fuse_steps
 from tunewright.core.tvm_adapter.target import tvm_target
 from tunewright.core.tvm_adapter.tensors import memory_of
 from tunewright.core.types import TargetSpec, TensorSpec
@@ -115,7 +116,7 @@ def import_onnx(model: onnx.ModelProto, target: TargetSpec) -> Graph:
     try:
         with tvm_target(target), _quiet():
             mod = graph_low_precision.rewrite(simplify(mod), params, names, target)
-            lowered = lower(combine_products(graph_rewrites.rewrite(mod)))
+            lowered = lower(combine_products(graph_rewrites.rewrite(fuse_steps(mod))))
             mod = _with_useful_layout_attrs(fuse(_rename(lowered, PACK_FUNCTION, PREPARE_FUNCTION)))
     except RuntimeError as exc:  # TVM's InternalError
         raise GraphImportError(_dynamic(converted) or f"TVM cannot lower it: {_last_line(exc)}") from exc
@@ -155,7 +156,14 @@ def stitch(graph: Graph, scheduled: Mapping[str, str]) -> tvm.IRModule:
     for name, mod_json in scheduled.items():
         mod[name] = _restore_attrs(load_module(mod_json)["main"], like=graph.mod[name])
     passes = relax.transform
-    return tvm.transform.Sequential([passes.SplitLayoutRewritePreproc(), passes.LiftTransformParams()])(mod)
+    return tvm.transform.Sequential(
+        [
+            passes.SplitLayoutRewritePreproc(),
+            # Weights that several calls share are packed for each of them. One copy stays in the caches.
+            passes.EliminateCommonSubexpr(),
+            passes.LiftTransformParams(),
+        ]
+    )(mod)
 
 
 def graph_to_json(mod: tvm.IRModule) -> str:

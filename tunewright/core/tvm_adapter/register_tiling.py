@@ -70,7 +70,7 @@ def register_tiling_sketches(mod: tvm.IRModule, *, vector_lanes: int) -> list[Tr
         try:
             if not tile(schedule, contraction, vector_lanes, pads_early=pads_early):
                 return []
-        except RuntimeError:  # ScheduleError: the epilogue, or the padding, is of another form
+        except (RuntimeError, ValueError):  # ScheduleError: the epilogue, or the padding, is of another form
             continue
         sketches.append(schedule.trace.simplified(True))
     return sketches
@@ -88,26 +88,31 @@ def fills_vectors(sketch: Trace, *, vector_lanes: int) -> bool:
     return all(fullest_vector(extent, vector_lanes) >= _NEARLY_FULL * vector_lanes for extent in extents)
 
 
-def draw_tiles(own: Tiles, rng: np.random.Generator, *, vector_lanes: int) -> Tiles:
-    """Random tiles of the same extents, none of them unreasonable; `own` where none was found."""
+def draw_tiles(own: Tiles, rng: np.random.Generator, *, vector_lanes: int, num_results: int = 1) -> Tiles:
+    """Random tiles of the same extents, none of them unreasonable; `own` where none was found.
+
+    Args:
+        num_results: as `are_reasonable` takes it.
+    """
     for _ in range(_MAX_DRAWS):
         drawn = {
             inst: _random_tile(factors, int(inst.attrs[1]), rng, vector_lanes)
             for inst, factors in own.items()
         }
-        if are_reasonable(drawn.values(), vector_lanes=vector_lanes):
+        if are_reasonable(drawn.values(), vector_lanes=vector_lanes, num_results=num_results):
             return drawn
     return own
 
 
-def are_reasonable(tiles: Iterable[Sequence[int]], *, vector_lanes: int) -> bool:
+def are_reasonable(tiles: Iterable[Sequence[int]], *, vector_lanes: int, num_results: int = 1) -> bool:
     """Whether tiles leave the accumulators in registers, the code short, and the vectors full.
 
     Args:
         tiles: the factors of a schedule's tiles, outermost first: two of a reduction, three of a spatial
             axis, four of the vector axis.
+        num_results: accumulators for each element of the tile.
     """
-    accumulators = steps = 1
+    accumulators, steps = num_results, 1
     for factors in tiles:
         if len(factors) == REDUCTION_LEVELS:
             steps *= factors[1]

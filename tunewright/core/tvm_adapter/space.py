@@ -18,7 +18,9 @@ from tunewright.core.keys import digest
 from tunewright.core.tvm_adapter.canonical import load_module
 from tunewright.core.tvm_adapter.contraction import PACKS_WEIGHTS, packs_weights
 from tunewright.core.tvm_adapter.dot_tiling import own_sketches
+from tunewright.core.tvm_adapter.gated_tiling import results_per_element
 from tunewright.core.tvm_adapter.register_tiling import (
+    Tiles,
     are_reasonable,
     draw_tiles,
     fills_vectors,
@@ -83,7 +85,7 @@ class TaskSpace:
         number = int(rng.integers(len(self._sketches)))
         sketch = self._sketches[number]
         is_own = number < self._num_own
-        tiles = draw_tiles(own_tiles(sketch), rng, vector_lanes=self._vector_lanes) if is_own else {}
+        tiles = self._drawn(sketch, rng) if is_own else {}
         return self._apply_sketch(Trace(sketch.insts, tiles), _tvm_seed(rng), Origin.RANDOM, parent=None)
 
     def realise(self, draft: Draft) -> AppliedCandidate | None:
@@ -137,9 +139,14 @@ class TaskSpace:
             program_key=digest(str(structural_hash(schedule.mod)))[:16],
         )
 
-    def _is_reasonable(self, decisions: Sequence[DecisionValue]) -> bool:
+    def _drawn(self, sketch: Trace, rng: np.random.Generator) -> Tiles:
+        num_results = results_per_element(sketch)
+        return draw_tiles(own_tiles(sketch), rng, vector_lanes=self._vector_lanes, num_results=num_results)
+
+    def _is_reasonable(self, sketch: Trace, decisions: Sequence[DecisionValue]) -> bool:
         tiles = [factors for factors in decisions if isinstance(factors, tuple)]
-        return are_reasonable(tiles, vector_lanes=self._vector_lanes)
+        num_results = results_per_element(sketch)
+        return are_reasonable(tiles, vector_lanes=self._vector_lanes, num_results=num_results)
 
     def _sketch_with_decisions(self, trace_json: str, decisions: Sequence[DecisionValue]) -> Trace | None:
         """The sketch that a recorded trace was grown from, with other decisions.
@@ -156,9 +163,9 @@ class TaskSpace:
         if structure not in self._structures or len(taken) != len(decisions):
             return None
         number = self._structures.index(structure)
-        if number < self._num_own and not self._is_reasonable(decisions):
-            return None
         sketch = self._sketches[number]
+        if number < self._num_own and not self._is_reasonable(sketch, decisions):
+            return None
         rebuilt = [_with_annotation(*pair) for pair in zip(sketch.insts, instructions, strict=False)]
         values = [list(value) if isinstance(value, tuple) else value for value in decisions]
         return Trace(rebuilt, {rebuilt[index]: value for index, value in zip(taken, values, strict=True)})
