@@ -7,7 +7,7 @@ state that the log does not: a session that is killed goes on from its records.
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -57,7 +57,7 @@ _MIN_TRIALS_TO_FIT = 16
 _REFIT_GROWTH = 1.5
 # Small batches find more at first. Larger ones leave CPUs idle less often, and find as much later.
 _MAX_BATCH_GROWTH = 4
-_RACE_SIZE = 3
+_RACE_SIZE, _MAX_RIVALS = 3, 8
 RACE_ROUNDS = 25
 # What the races of a task take, builds included: kept of a time budget, but for most of a short one.
 _RACE_SECS_PER_TASK = 1.0
@@ -92,9 +92,17 @@ class SessionConfig:
 
 
 def session_id_of(tasks: Sequence[TuningTask], config: SessionConfig, machine_fingerprint: str) -> str:
-    """The same tasks, strategy and seed on the same machine are the same session, whatever its budget."""
+    """The same tasks, strategy and seed on the same machine are the same session, whatever its budget.
+
+    But for where weights are read from: times with others do not compare.
+    """
+    streamed_bytes = config.evaluator.streamed_bytes
     return digest(
-        *sorted(task.key for task in tasks), config.strategy, str(config.seed), machine_fingerprint
+        *sorted(task.key for task in tasks),
+        config.strategy,
+        str(config.seed),
+        machine_fingerprint,
+        *([str(streamed_bytes)] if streamed_bytes else []),
     )[:16]
 
 
@@ -192,13 +200,12 @@ class TuningSession:
         counts = self._store.count_trials(self.session_id)
         for state in self._states:
             state.num_trials_of_session = counts.get(state.entry.task.key, 0)
-            state.add(
-                self._store.trials(
-                    state.entry.task.key,
-                    machine_fingerprint=self._measurer.machine.fingerprint,
-                    with_features=True,
-                )
+            known_trials = self._store.trials(
+                state.entry.task.key,
+                machine_fingerprint=self._measurer.machine.fingerprint,
+                with_features=True,
             )
+            state.add(list(filter(self._is_comparable, known_trials)))
         trials = self._store.training_trials(mcpu=tasks[0].target.mcpu, limit=_MAX_TRAINING_TRIALS)
         for trial in trials:
             is_own = trial.record.session_id == self.session_id
@@ -292,16 +299,30 @@ class TuningSession:
 
         First those that may be fastest, also such as nobody has verified yet, beside the default schedule, so
         that what has been gained is measured side by side. Then, while the log's best is one that has not
-        raced, those that the log ranks first.
+        raced as this session times, those that the log ranks first.
         """
         for state in self._states:
             entrants: Sequence[RecordedTrial] = state.race_entrants()
+            raced: set[int] = set()
             for _ in range(_MAX_RACES):
                 ranked = self._ranked(state)
-                if len(entrants) < 2 or (ranked and ranked[0].is_raced):
+                if len(entrants) < 2 or (ranked and self._has_raced(ranked[0], raced)):
                     break
                 self._race(state, entrants)
-                entrants = [item.trial for item in self._ranked(state)]
+                raced.update(trial.record_id for trial in entrants)
+                entrants = self._rivals(state)
+
+    def _rivals(self, state: TaskState) -> list[RecordedTrial]:
+        """Who leads by the log's times; more of them where those do not compare."""
+        trials = [item.trial for item in self._ranked(state)]
+        return trials[:_RACE_SIZE] if all(map(self._is_comparable, trials[:1])) else trials
+
+    def _has_raced(self, best: RankedTrial, raced: Collection[int]) -> bool:
+        return best.trial.record_id in raced or (best.is_raced and self._is_comparable(best.trial))
+
+    def _is_comparable(self, trial: RecordedTrial) -> bool:
+        """Whether a trial was timed with weights from as far as this session's."""
+        return trial.record.evaluator.streamed_bytes == self._config.evaluator.streamed_bytes
 
     def _race(self, state: TaskState, entrants: Sequence[RecordedTrial]) -> None:
         task = state.entry.task
@@ -323,7 +344,7 @@ class TuningSession:
 
     def _ranked(self, state: TaskState) -> Sequence[RankedTrial]:
         fingerprint = self._measurer.machine.fingerprint
-        return self._store.best(state.entry.task.key, k=_RACE_SIZE, machine_fingerprint=fingerprint)
+        return self._store.best(state.entry.task.key, k=_MAX_RIVALS, machine_fingerprint=fingerprint)
 
     def _why_stop(self) -> str | None:
         budget = self._config.budget

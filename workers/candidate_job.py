@@ -30,9 +30,7 @@ _REST_LIMIT_SECS = 0.5
 # Arguments up to this size are made while other candidates build, not on the time of those that wait. Not
 # with several memory nodes: those near the CPUs that time must hold them.
 _MAX_EARLY_BYTES = 32 << 20
-# Of streamed weights as much as no cache of a single core holds: the rest passes through in the same way.
-_STREAMED_BYTES_PER_THREAD = 4 << 20
-# Smaller weights than a 64th of that are not worth the time to make more copies.
+# Weights so small that they need more copies are not worth the time to make them.
 _MAX_WEIGHT_COPIES = 64
 _MEMORY_NODES = Path("/sys/devices/system/node/online")
 
@@ -70,7 +68,7 @@ class HeldKernel:
         self._places: np.random.Generator | None = None
         self._number = 1
         self._args = args_from_dict(self._task)
-        self._weight_copies = _weight_copies(kernel, payload)
+        self._weight_copies = _num_copies(kernel.weight_bytes, int(payload["streamed_bytes"]))
         num_bytes = sum(arg.num_bytes for arg in self._args) + self._weight_copies * kernel.weight_bytes
         if num_bytes <= _MAX_EARLY_BYTES and _has_one_memory_node():
             self._bound = self._bind()
@@ -158,13 +156,11 @@ class HeldKernel:
         return self._kernel.bind_compute(arrays, places=self._places, weight_copies=self._weight_copies)
 
 
-def _weight_copies(kernel: BuiltKernel, payload: Message) -> int:
+def _num_copies(weight_bytes: int, streamed_bytes: int) -> int:
     """From how many places a kernel reads its weights in turn."""
-    if not kernel.weight_bytes:
+    if not weight_bytes:
         return 1
-    most_bytes = int(payload["task"]["target"]["num_threads"]) * _STREAMED_BYTES_PER_THREAD
-    streamed_bytes = min(int(payload["streamed_bytes"]), most_bytes)
-    return max(1, min(_MAX_WEIGHT_COPIES, math.ceil(streamed_bytes / kernel.weight_bytes)))
+    return max(1, min(_MAX_WEIGHT_COPIES, math.ceil(streamed_bytes / weight_bytes)))
 
 
 def _refusal(exc: Exception) -> FailureKind:

@@ -1,10 +1,8 @@
 """What a child makes of a candidate before it is timed."""
 
-from types import SimpleNamespace
-from typing import Any
-
 import pytest
 
+from tunewright.core.types import EvaluatorConfig
 from tunewright.workers import candidate_job
 
 pytestmark = pytest.mark.tvm
@@ -12,7 +10,7 @@ MIB = 1 << 20
 
 
 @pytest.mark.parametrize(
-    ("weight_bytes", "streamed_bytes", "num_threads", "copies"),
+    ("own", "model", "num_threads", "copies"),
     [
         (4 * MIB, 0, 4, 1),  # the kernel alone
         (4 * MIB, 4 * MIB, 4, 1),  # a model of one layer
@@ -25,8 +23,7 @@ MIB = 1 << 20
     ],
 )
 def test_weights_are_copied_until_no_cache_of_a_cpu_holds_them(
-    weight_bytes: int, streamed_bytes: int, num_threads: int, copies: int
+    own: int, model: int, num_threads: int, copies: int
 ) -> None:
-    kernel: Any = SimpleNamespace(weight_bytes=weight_bytes)
-    payload = {"streamed_bytes": streamed_bytes, "task": {"target": {"num_threads": num_threads}}}
-    assert candidate_job._weight_copies(kernel, payload) == copies
+    streamed_bytes = EvaluatorConfig.for_model(model, num_threads=num_threads).streamed_bytes
+    assert candidate_job._num_copies(own, streamed_bytes) == copies

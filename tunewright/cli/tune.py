@@ -149,7 +149,8 @@ def _tune(
     from tunewright.scheduler.tuning import tune_tasks
     from tunewright.workers.process_space import design_spaces
 
-    options = replace(options, evaluator=EvaluatorConfig(streamed_bytes=model.weight_bytes))
+    evaluator = EvaluatorConfig.for_model(model.weight_bytes, num_threads=model.target.num_threads)
+    options = replace(options, evaluator=evaluator)
     reporter = make_reporter(json_lines=json_lines)
     try:
         with InterruptWatch() as watch:

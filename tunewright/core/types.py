@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import NewType
+from typing import NewType, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ CandidateKey = NewType("CandidateKey", str)
 FloatArray = npt.NDArray[np.float32]
 
 MAX_MESSAGE_CHARS = 4096
+_STREAMED_BYTES_PER_THREAD = 4 << 20
 FEATURE_VERSION = "tvm-per-store-164/1"
 RECORD_SCHEMA_VERSION = 1
 
@@ -180,9 +181,9 @@ class EvaluatorConfig:
     the 95 % confidence half-width is below `target_relative_ci`, they are unlikely to win, or there are
     `max_samples`.
 
-    `streamed_bytes`: of weights that one run of the model reads. Between two calls of a kernel the others'
-    pass through the caches; so its own are read from several places in turn, which hold as much together,
-    or more than the CPUs' own caches do. 0: from one place, as in a model of this kernel alone.
+    `streamed_bytes`: of weights that pass through the CPUs' own caches between two calls of a kernel; so its
+    own are read from several places in turn, which hold as much together. 0: from one place. Times taken with
+    different ones do not compare.
     """
 
     min_sample_secs: float = 0.002
@@ -193,6 +194,14 @@ class EvaluatorConfig:
     run_timeout_secs: float = 15.0
     memory_limit_bytes: int = 8 << 30
     streamed_bytes: int = 0
+
+    @classmethod
+    def for_model(cls, weight_bytes: int, *, num_threads: int) -> Self:
+        """For the kernels of a model with so many bytes of weights in all.
+
+        Not more than no core's own caches can hold: that would rank candidates in the same way.
+        """
+        return cls(streamed_bytes=min(weight_bytes, num_threads * _STREAMED_BYTES_PER_THREAD))
 
 
 @dataclass(frozen=True, slots=True)
