@@ -31,6 +31,7 @@ from tunewright.core.tvm_adapter import graph_low_precision, graph_rewrites
 from tunewright.core.tvm_adapter.canonical import load_module
 from tunewright.core.tvm_adapter.graph_branches import combine_products
 from tunewright.core.tvm_adapter.graph_recurrent import fuse_steps
+from tunewright.core.tvm_adapter.graph_rewrites import static_shape
 from tunewright.core.tvm_adapter.graph_winograd import use_winograd
 from tunewright.core.tvm_adapter.target import tvm_target
 from tunewright.core.tvm_adapter.tensors import memory_of
@@ -277,7 +278,7 @@ def _dynamic(main: relax.Function) -> str:
     """Which value has no static shape, in words; empty where all have one."""
     for binding in _bindings(main):
         types = binding.var.ty.fields if isinstance(binding.var.ty, relax.TupleType) else [binding.var.ty]
-        if any(isinstance(ty, relax.TensorType) and _static_shape(ty) is None for ty in types):
+        if any(isinstance(ty, relax.TensorType) and static_shape(ty) is None for ty in types):
             op = getattr(binding.value, "op", None)
             name = op.name if isinstance(op, tvm.ir.Op) else type(binding.value).__name__
             return f"the shape of what {str(name).removeprefix('relax.')} computes depends on the data"
@@ -285,18 +286,10 @@ def _dynamic(main: relax.Function) -> str:
 
 
 def _spec(ty: relax.TensorType) -> TensorSpec:
-    shape = _static_shape(ty) if isinstance(ty, relax.TensorType) else None
+    shape = static_shape(ty)
     if shape is None:
         raise GraphImportError(f"an input or output is {ty}, not a tensor of a static shape")
     return TensorSpec(shape, str(ty.dtype))
-
-
-def _static_shape(ty: relax.TensorType) -> tuple[int, ...] | None:
-    if not isinstance(ty.shape, relax.ShapeExpr):
-        return None
-    if not all(isinstance(extent, tvm.tirx.IntImm) for extent in ty.shape.values):
-        return None
-    return tuple(int(extent) for extent in ty.shape.values)
 
 
 def _label(function: str) -> str:

@@ -15,7 +15,7 @@ import tvm
 from tvm import relax, te
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from tunewright.core.tvm_adapter.graph_rewrites import rewritten
+from tunewright.core.tvm_adapter.graph_rewrites import rewritten, static_shape
 
 _KERNEL = "lstm_step"
 _NUM_GATES = 4
@@ -115,7 +115,7 @@ class _Match:
             return None
         total, axes, begin, end = (call.args[0], *map(_integers, call.args[1:4]))
         strides = _integers(call.args[4]) if len(call.args) > 4 else [1]
-        shape = _shape(total)
+        shape = static_shape(total.ty)
         if shape is None or len(shape) != 2 or axes != [1] or strides != [1] or shape[1] % _NUM_GATES:
             return None
         units = shape[1] // _NUM_GATES
@@ -130,17 +130,17 @@ class _Match:
             if matmul is None or squeeze is None or take is None:
                 continue
             step = _Step(take.args[0], take.args[1], matmul.args[0], cell, matmul.args[1])
-            gates, shape = _shape(step.gates), _shape(total)
+            gates, shape = static_shape(step.gates.ty), static_shape(total.ty)
             assert shape is not None
             batch, units = shape[0], shape[1] // _NUM_GATES
             fits = (
                 gates is not None
                 and len(gates) == 3
                 and gates[1:] == shape
-                and _shape(step.index) == (1,)
+                and static_shape(step.index.ty) == (1,)
                 and (take.attrs.axis is not None and int(take.attrs.axis) == 0)
-                and _shape(step.hidden) == _shape(step.cell) == (batch, units)
-                and _shape(step.weight) == (units, shape[1])
+                and static_shape(step.hidden.ty) == static_shape(step.cell.ty) == (batch, units)
+                and static_shape(step.weight.ty) == (units, shape[1])
             )
             floats = (step.gates, step.hidden, step.cell, step.weight)
             if fits and all(str(operand.ty.dtype) == "float32" for operand in floats):
@@ -179,7 +179,7 @@ class _Fuser(PyExprMutator):  # type: ignore[misc]  # TVM has no types
             self.visit_expr(operand)
             for operand in (step.gates, step.index, step.hidden, step.cell, step.weight)
         )
-        batch, units = _shape(step.hidden) or (0, 0)
+        batch, units = static_shape(step.hidden.ty) or (0, 0)
         if (hidden, cell) not in self._states:
             rows = [emit(relax.op.reshape(part, (1, batch, units))) for part in (hidden, cell)]
             self._states[(hidden, cell)] = emit(relax.op.concat(rows, axis=0))
@@ -191,7 +191,7 @@ class _Fuser(PyExprMutator):  # type: ignore[misc]  # TVM has no types
         )
 
     def _part(self, state: relax.Var, number: int) -> relax.Var:
-        _, batch, units = _shape(state) or (0, 0, 0)
+        _, batch, units = static_shape(state.ty) or (0, 0, 0)
         part = self.builder_.emit(relax.op.strided_slice(state, [0], [number], [number + 1]))
         return self.builder_.emit(relax.op.reshape(part, (batch, units)))
 
@@ -246,15 +246,6 @@ def _polynomial(x: Any, coefficients: tuple[float, ...]) -> Any:
     for coefficient in reversed(lower):
         result = result * x + coefficient
     return result
-
-
-def _shape(expr: Any) -> tuple[int, ...] | None:
-    shape = expr.ty.shape if isinstance(expr.ty, relax.TensorType) else None
-    if not isinstance(shape, relax.ShapeExpr):
-        return None
-    if not all(isinstance(extent, tvm.tirx.IntImm) for extent in shape.values):
-        return None
-    return tuple(int(extent) for extent in shape.values)
 
 
 def _integers(expr: Any) -> list[int]:

@@ -32,6 +32,16 @@ def rewritten(rewriter: PyExprMutator, mod: tvm.IRModule) -> tvm.IRModule:
     return rewriter.builder_.get()
 
 
+def static_shape(ty: Any) -> tuple[int, ...] | None:
+    """The shape of a tensor's type; None for other types, and where an extent is not known."""
+    shape = ty.shape if isinstance(ty, relax.TensorType) else None
+    if not isinstance(shape, relax.ShapeExpr):
+        return None
+    if not all(isinstance(extent, tvm.tirx.IntImm) for extent in shape.values):
+        return None
+    return tuple(int(extent) for extent in shape.values)
+
+
 # What operators are called after they have been taken apart and fused.
 LABELS = {"multiply_multiply_fast_erf_multiply_add": "gelu", "maximum_minimum": "clip"}
 _IMAGE_RANK = 4

@@ -14,7 +14,7 @@ import tvm
 from tvm import relax, te
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from tunewright.core.tvm_adapter.graph_rewrites import rewritten
+from tunewright.core.tvm_adapter.graph_rewrites import rewritten, static_shape
 
 _CONVOLUTION = tvm.ir.Op.get("relax.nn.conv2d")
 _TILE, _STEP, _TAPS, _BYTES = 4, 2, 3, 4
@@ -23,8 +23,8 @@ _LEAST_TILES = 16
 # Break-even was at 32 to 40 where transformed inputs and results stay in the caches, above 64 beyond.
 _LEAST_SHARED_CHANNELS, _LEAST_BEYOND_CACHES = 48, 96
 _CACHE_BYTES = 16 << 20
-# TVM's kinds of operators: elementwise ones may be fused to the first, nothing to the second. What is in front
-# of the input's transform would be computed again for each of the tiles that share a pixel.
+# TVM's kinds of operators: elementwise ones may be fused to the first, nothing to the second. What is in
+# front of the input's transform would be computed again for each of the tiles that share a pixel.
 _INJECTIVE, _OPAQUE = 2, 8
 # Rows of the weights' transform G, halved products of taps.
 _WEIGHTS = ((1.0, 0.0, 0.0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0.0, 0.0, 1.0))
@@ -78,7 +78,7 @@ def _pays(call: relax.Call) -> bool:
     data, weight = call.args
     if (attrs.data_layout, attrs.kernel_layout, attrs.out_layout) != ("NHWC", "HWIO", "NHWC"):
         return False
-    shapes = [_extents(operand) for operand in (data, weight, call)]
+    shapes = [static_shape(operand.ty) for operand in (data, weight, call)]
     if any(shape is None for shape in shapes) or str(call.ty.dtype) != "float32":
         return False
     _, kernel, (images, rows, columns, filters) = shapes  # type: ignore[misc]
@@ -169,12 +169,3 @@ def _output_pixels(products: Any, shape: tuple[int, int, int, int]) -> Any:
         return result
 
     return te.compute(shape, element, name="pixels")
-
-
-def _extents(expr: relax.Expr) -> tuple[int, ...] | None:
-    shape = expr.ty.shape if isinstance(expr.ty, relax.TensorType) else None
-    if not isinstance(shape, relax.ShapeExpr):
-        return None
-    if not all(isinstance(extent, tvm.tirx.IntImm) for extent in shape.values):
-        return None
-    return tuple(int(extent) for extent in shape.values)
