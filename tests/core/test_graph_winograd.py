@@ -9,31 +9,39 @@ import pytest
 pytest.importorskip("tvm")
 
 import onnx
+import onnxruntime
 import tvm
 from onnx import TensorProto, helper, numpy_helper
 from tvm import relax
 
 import tunewright.core.tvm_adapter  # noqa: F401  # hides torch before TVM is imported
+from tests.core import kernels
 from tests.core.relax_modules import module, ops, run, variables
+from tests.scheduler.in_process import replay as in_process_replay
 from tunewright.core.trace_rules import check_trace
-from tunewright.core.tvm_adapter.canonical import canonical_workload
+from tunewright.core.tvm_adapter.canonical import canonical_workload, load_module
 from tunewright.core.tvm_adapter.default_schedule import default_trace
-from tunewright.core.tvm_adapter.graph import call_sites
 from tunewright.core.tvm_adapter.graph_winograd import use_winograd
 from tunewright.core.tvm_adapter.kernel import build_kernel, replay, unscheduled
-from tunewright.core.tvm_adapter.patch_tiling import patch_tiling_sketches
+from tunewright.core.tvm_adapter.register_tiling import own_tiles
+from tunewright.core.tvm_adapter.space import TaskSpace
 from tunewright.core.tvm_adapter.target import host_target
+from tunewright.core.tvm_adapter.winograd_tiling import winograd_tiling_sketches
+from tunewright.core.types import TuningTask
+from tunewright.scheduler.bundle import load
 from tunewright.scheduler.importer import import_model
+from tunewright.scheduler.partition import partition
+from tunewright.scheduler.stitch import compile_model
 from tunewright.workers.inputs import InputSet, make_inputs
 
 pytestmark = [pytest.mark.tvm, pytest.mark.slow]
 
 TARGET = host_target(2)
-CHANNELS, FILTERS = 96, 112
+CHANNELS, FILTERS = 16, 24
 
 
 def convolution(
-    data: tuple[int, ...] = (1, 8, 8, CHANNELS),
+    data: tuple[int, ...] = (1, 12, 12, CHANNELS),
     kernel: tuple[int, ...] = (3, 3, CHANNELS, FILTERS),
     *,
     layouts: tuple[str, str] = ("NHWC", "HWIO"),
@@ -55,17 +63,17 @@ def truth(image: np.ndarray, weight: np.ndarray, padding: tuple[int, int, int, i
 @pytest.mark.parametrize(
     ("shape", "padding"),
     [
-        ((1, 8, 8), (1, 1, 1, 1)),
-        ((1, 7, 9), (1, 1, 1, 1)),  # half of the last tiles lies outside
-        ((2, 10, 11), (0, 0, 0, 0)),
-        ((3, 5, 8), (2, 0, 1, 1)),
+        ((1, 12, 12), (1, 1, 1, 1)),
+        ((1, 13, 15), (1, 1, 1, 1)),  # half of the last tiles lies outside
+        ((2, 14, 15), (0, 0, 0, 0)),
+        ((3, 9, 16), (2, 0, 1, 1)),
     ],
 )
 def test_the_result_is_that_of_a_direct_convolution(
     shape: tuple[int, int, int], padding: tuple[int, int, int, int]
 ) -> None:
     mod = use_winograd(convolution((*shape, CHANNELS), padding=padding))
-    assert "matmul" in ops(mod) and "nn.conv2d" not in ops(mod)
+    assert ops(mod) == ["call_tir", "call_tir"]  # the weights' transform, and the kernel
     rng = np.random.default_rng(0)
     image = rng.standard_normal((*shape, CHANNELS)).astype(np.float32)
     weight = rng.standard_normal((3, 3, CHANNELS, FILTERS)).astype(np.float32)
@@ -78,87 +86,97 @@ def test_the_result_is_that_of_a_direct_convolution(
 @pytest.mark.parametrize(
     "mod",
     [
-        convolution(strides=(2, 2)),
+        convolution(data=(1, 24, 24, CHANNELS), strides=(2, 2)),
         convolution(dilation=(2, 2), padding=(2, 2)),
-        convolution(kernel=(3, 3, CHANNELS // 2, FILTERS), groups=2),
+        convolution(data=(1, 12, 12, 2 * CHANNELS), groups=2),
         convolution(kernel=(5, 5, CHANNELS, FILTERS), padding=(2, 2)),
-        convolution(kernel=(3, 3, CHANNELS, 64)),  # few filters
-        convolution(data=(1, 6, 6, CHANNELS)),  # few tiles
-        convolution(data=(1, 112, 112, CHANNELS)),  # transforms beyond the caches
-        convolution((1, CHANNELS, 8, 8), (FILTERS, CHANNELS, 3, 3), layouts=("NCHW", "OIHW")),
+        convolution(kernel=(3, 3, CHANNELS, 8)),
+        convolution(kernel=(3, 3, CHANNELS, 20)),  # no whole vectors
+        convolution((1, 12, 12, 8), (3, 3, 8, FILTERS)),
+        convolution(data=(1, 10, 12, CHANNELS)),
+        convolution(data=(8, 12, 10, CHANNELS)),
+        convolution((1, CHANNELS, 12, 12), (FILTERS, CHANNELS, 3, 3), layouts=("NCHW", "OIHW")),
     ],
     ids=[
-        "strided",
-        "dilated",
-        "grouped",
-        "large",
-        "few filters",
-        "few tiles",
-        "large image",
-        "channels first",
+        *("strided", "dilated", "grouped", "large", "few filters", "odd filters", "few channels"),
+        *("few tiles", "narrow images", "channels first"),
     ],
 )
 def test_others_stay(mod: tvm.IRModule) -> None:
     assert ops(use_winograd(mod)) == ["nn.conv2d"]
 
 
-def two_convolutions(path: Path) -> Path:
+def residual_net(path: Path, *, size: int) -> Path:
+    """Two convolutions with bias, the second with a residual."""
     rng = np.random.default_rng(0)
-    weights = [rng.standard_normal((128, 128, 3, 3)).astype(np.float32) for _ in range(2)]
-    nodes = []
-    for number, name in enumerate(("x", "y")):
-        nodes.append(helper.make_node("Conv", [name, f"w{number}"], [f"c{number}"], pads=[1, 1, 1, 1]))
-        nodes.append(helper.make_node("Relu", [f"c{number}"], ["y" if number == 0 else "z"]))
+    weights = {f"w{n}": rng.standard_normal((CHANNELS, CHANNELS, 3, 3)) / 12 for n in range(2)}
+    weights |= {f"b{n}": rng.standard_normal(CHANNELS) for n in range(2)}
+    nodes = [
+        helper.make_node("Conv", ["x", "w0", "b0"], ["c0"], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c0"], ["r0"]),
+        helper.make_node("Conv", ["r0", "w1", "b1"], ["c1"], pads=[1, 1, 1, 1]),
+        helper.make_node("Add", ["c1", "x"], ["s"]),
+        helper.make_node("Relu", ["s"], ["y"]),
+    ]
+    shape = (1, CHANNELS, size, size)
     graph = helper.make_graph(
         nodes,
-        "two",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 128, 8, 8))],
-        [helper.make_tensor_value_info("z", TensorProto.FLOAT, (1, 128, 8, 8))],
-        [numpy_helper.from_array(weight, f"w{number}") for number, weight in enumerate(weights)],
+        "residual",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
+        [numpy_helper.from_array(array.astype(np.float32), name) for name, array in weights.items()],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.save(model, path)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
     return path
 
 
-def test_an_activation_is_computed_with_its_pixels_and_not_again_for_each_tile(tmp_path: Path) -> None:
-    sites = call_sites(import_model(two_convolutions(tmp_path / "m.onnx"), target=TARGET).graph)
-    calls = {site.label: site.num_calls for site in sites if site.label != "transpose"}
-    last = "reshape_winograd_output_relu_transpose"  # the model is channels first
-    assert calls == {"winograd_input": 2, "matmul": 2, "reshape_winograd_output_relu": 1, last: 1}
+def tasks_of(path: Path) -> dict[str, TuningTask]:
+    tasks = partition(import_model(path, target=TARGET)).tasks
+    return {t.workload.name.partition(" ")[0]: t for t in tasks if "winograd" in t.workload.name}
 
 
-def test_transforms_have_a_default_schedule_of_patches(tmp_path: Path) -> None:
-    """What the elements of a patch share is unrolled side by side; results are those of the plain program."""
-    sites = call_sites(import_model(two_convolutions(tmp_path / "m.onnx"), target=TARGET).graph)
-    transforms = [site for site in sites if "winograd" in site.label and "transpose" not in site.label]
-    assert len(transforms) == 2
-    for site in transforms:
-        assert len(patch_tiling_sketches(tvm.IRModule({"main": site.func}), vector_lanes=16)) == 1
-        workload = canonical_workload(site.func, name=site.label)
-        trace = default_trace(workload.mod_json, TARGET)
+def test_what_follows_is_fused(tmp_path: Path) -> None:
+    tasks = tasks_of(residual_net(tmp_path / "m.onnx", size=12))
+    assert set(tasks) == {"winograd_conv2d_add_relu", "winograd_conv2d_add_add_relu"}
+
+
+@pytest.mark.parametrize("size", [12, 13])
+def test_schedules_are_right(tmp_path: Path, size: int) -> None:
+    task = tasks_of(residual_net(tmp_path / "m.onnx", size=size))["winograd_conv2d_add_add_relu"]
+    workload = task.workload
+    (sketch,) = winograd_tiling_sketches(load_module(workload.mod_json), vector_lanes=16)
+    assert [len(tile) for tile in own_tiles(sketch).values()] == [3, 4, 2]  # tiles, filters, channels
+    inputs = make_inputs(workload.args, InputSet.RANDOM, seed=1)
+
+    def computed(program: Any) -> np.ndarray:
+        bound = build_kernel(program, TARGET).bind(inputs)
+        bound.poison()
+        bound.run()
+        return bound.outputs()[0]
+
+    expected = computed(unscheduled(workload.mod_json))
+    space = TaskSpace(workload.mod_json, TARGET, task.key)
+    drawn = [applied for seed in range(5) if (applied := space.sample(seed)) is not None]
+    assert len({applied.program_key for applied in drawn}) > 1
+    for trace in (*(a.candidate.trace_json for a in drawn), default_trace(workload.mod_json, TARGET)):
         check_trace(trace)
         scheduled = replay(workload.mod_json, trace)
-        assert scheduled.script().count("T.unroll") == 2
-        inputs = make_inputs(workload.args, InputSet.RANDOM, seed=1)
-        outputs = []
-        for program in (scheduled, unscheduled(workload.mod_json)):
-            bound = build_kernel(program, TARGET).bind(inputs)
-            bound.poison()
-            bound.run()
-            outputs.append(bound.outputs()[0])
-        np.testing.assert_allclose(*outputs, rtol=1e-5, atol=1e-5)
+        assert "T.parallel" in scheduled.script() and "T.unroll" in scheduled.script()
+        np.testing.assert_allclose(computed(scheduled), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_other_computations_are_no_patches() -> None:
-    x = relax.Var("x", relax.TensorType((1, 8, 8, 32), "float32"))
-    for compute in (
-        relax.op.nn.relu,
-        lambda e: relax.op.nn.softmax(e, 3),
-        lambda e: relax.op.permute_dims(e),
-    ):
-        mod = relax.transform.LegalizeOps()(module([x], lambda b, c=compute: b.emit(c(x))))
-        functions = [func for var, func in mod.functions.items() if var.name_hint != "main"]
-        assert functions
-        for func in functions:
-            assert patch_tiling_sketches(tvm.IRModule({"main": func}), vector_lanes=16) == []
+def test_a_compiled_model_computes_what_onnxruntime_does(tmp_path: Path) -> None:
+    path = residual_net(tmp_path / "m.onnx", size=13)
+    compile_model(import_model(path, target=TARGET), tmp_path / "out", log=None, replay=in_process_replay)
+    x = np.random.default_rng(3).standard_normal((1, CHANNELS, 13, 13)).astype(np.float32)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (expected,) = session.run(None, {"x": x})
+    np.testing.assert_allclose(
+        load(tmp_path / "out").run_named({"x": x})["y"], expected, rtol=1e-4, atol=1e-4
+    )
+
+
+def test_other_computations_have_no_such_sketch() -> None:
+    for kernel in (kernels.matmul_relu(), kernels.conv2d_channels_last(), kernels.conv2d_bias()):
+        workload = canonical_workload(kernel.func, name="other")
+        assert winograd_tiling_sketches(load_module(workload.mod_json), vector_lanes=16) == []

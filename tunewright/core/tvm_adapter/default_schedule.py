@@ -21,7 +21,6 @@ from tunewright.core.tvm_adapter.canonical import load_module
 from tunewright.core.tvm_adapter.contraction import packs_weights
 from tunewright.core.tvm_adapter.dot_tiling import fixed_lanes, own_sketches
 from tunewright.core.tvm_adapter.gated_tiling import results_per_element
-from tunewright.core.tvm_adapter.patch_tiling import patch_tiling_sketches
 from tunewright.core.tvm_adapter.register_tiling import (
     Tiles,
     draw_tiles,
@@ -56,10 +55,7 @@ def default_trace(mod_json: str, target: TargetSpec) -> str:
         found = _realised(mod, sketch, tiles, target)
         if found is not None:
             return found
-    for sketch in (
-        *row_tiling_sketches(mod, vector_lanes=lanes),
-        *patch_tiling_sketches(mod, vector_lanes=lanes),
-    ):
+    for sketch in row_tiling_sketches(mod, vector_lanes=lanes):
         found = _realised(mod, sketch, {}, target)
         if found is not None:
             return found

@@ -22,6 +22,7 @@ from tunewright.core.tvm_adapter.contraction import (
 from tunewright.core.tvm_adapter.gated_tiling import gated_tiling_sketches
 from tunewright.core.tvm_adapter.register_tiling import register_tiling_sketches, tile, when_to_pad
 from tunewright.core.tvm_adapter.target import vector_lanes
+from tunewright.core.tvm_adapter.winograd_tiling import winograd_tiling_sketches
 from tunewright.core.tvm_adapter.x86_intrinsics import (
     DOT_INTRINSICS,
     DotIntrinsic,
@@ -36,6 +37,7 @@ def own_sketches(mod: tvm.IRModule, target: TargetSpec) -> list[Trace]:
     lanes = vector_lanes(target)
     return (
         dot_tiling_sketches(mod, target)
+        or winograd_tiling_sketches(mod, vector_lanes=lanes)
         or gated_tiling_sketches(mod, vector_lanes=lanes)
         or register_tiling_sketches(mod, vector_lanes=lanes)
     )

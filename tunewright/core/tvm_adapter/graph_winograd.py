@@ -2,10 +2,9 @@
 
 Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (CVPR 2016). Tiles of 4 x 4 pixels, two
 apart, are transformed; each of their 16 elements is a plain product over the channels; the results are
-transformed back to 2 x 2 pixels, and what follows the convolution is fused there. Weights are transformed
-when a model is loaded. Sums of this form are about as exact as direct ones; larger tiles would not be.
-
-It pays where there are channels enough to make up for the transforms.
+transformed back to 2 x 2 pixels, and what follows the convolution is fused there. All of this is one kernel
+(`winograd_tiling`); weights are transformed when a model is loaded. Sums of this form are about as exact as
+direct ones; larger tiles would not be.
 """
 
 from typing import Any
@@ -17,21 +16,19 @@ from tvm.relax.expr_functor import PyExprMutator, mutator
 from tunewright.core.tvm_adapter.graph_rewrites import rewritten, static_shape
 
 _CONVOLUTION = tvm.ir.Op.get("relax.nn.conv2d")
-_TILE, _STEP, _TAPS, _BYTES = 4, 2, 3, 4
-_LEAST_TILES = 16
-# Multiplications saved for each number that is transformed grow as channels * filters / (channels + filters).
-# Break-even was at 32 to 40 where transformed inputs and results stay in the caches, above 64 beyond.
-_LEAST_SHARED_CHANNELS, _LEAST_BEYOND_CACHES = 48, 96
-_CACHE_BYTES = 16 << 20
-# TVM's kinds of operators: elementwise ones may be fused to the first, nothing to the second. What is in
-# front of the input's transform would be computed again for each of the tiles that share a pixel.
-_INJECTIVE, _OPAQUE = 2, 8
+_TILE, _STEP, _TAPS = 4, 2, 3
+# Each row of tiles reads all of the weights; a few tiles do not make up for it.
+_LEAST_COLUMNS, _LEAST_TILES = 12, 36
+# Both are vectors here, tiles along the channels and pixels along the filters.
+_LEAST_CHANNELS, _MULTIPLE = 16, 8
+# TVM's kinds of operators: elementwise ones may be fused to the first, nothing to the second.
+_OUT_ELEMENTWISE_FUSIBLE, _OPAQUE = 4, 8
 # Rows of the weights' transform G, halved products of taps.
 _WEIGHTS = ((1.0, 0.0, 0.0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0.0, 0.0, 1.0))
 
 
 def use_winograd(mod: tvm.IRModule) -> tvm.IRModule:
-    """The module with those of its convolutions replaced that should be faster so."""
+    """The module with those of its convolutions replaced that are faster so."""
     return rewritten(_Winograd(mod), mod)
 
 
@@ -44,28 +41,16 @@ class _Winograd(PyExprMutator):  # type: ignore[misc]  # TVM has no types
     def _transformed(self, call: relax.Call) -> relax.Var:
         data, weight = call.args
         top, left, *_ = (int(padding) for padding in call.attrs.padding)
-        images, rows, columns, filters = (int(extent) for extent in call.ty.shape.values)
-        channels = int(data.ty.shape.values[-1])
-        tiles = images, -(-rows // _STEP), -(-columns // _STEP)
-        num_tiles = tiles[0] * tiles[1] * tiles[2]
+        shape = static_shape(call.ty)
 
-        def to_tiles(image: Any) -> Any:
-            return _input_tiles(image, tiles, top, left)
+        def convolution(image: Any, kernels: Any) -> Any:
+            return _convolution(image, kernels, shape, top, left)
 
-        def to_pixels(products: Any) -> Any:
-            return _output_pixels(products, (images, rows, columns, filters))
+        kernels = self._emit(_weight_tiles, weight, name="winograd_weight", kind=_OPAQUE)
+        return self._emit(convolution, data, kernels, name="winograd_conv2d", kind=_OUT_ELEMENTWISE_FUSIBLE)
 
-        emit = self.builder_.emit
-        flat = (_TILE * _TILE, num_tiles, channels)
-        inputs = emit(relax.op.reshape(self._emit(to_tiles, data, "winograd_input", _OPAQUE), flat))
-        kernels = self._emit(_weight_tiles, weight, "winograd_weight", _OPAQUE)
-        kernels = emit(relax.op.reshape(kernels, (_TILE * _TILE, channels, filters)))
-        products = emit(relax.op.matmul(inputs, kernels))
-        products = emit(relax.op.reshape(products, (_TILE, _TILE, *tiles, filters)))
-        return self._emit(to_pixels, products, "winograd_output", _INJECTIVE)
-
-    def _emit(self, compute: Any, operand: relax.Expr, name: str, kind: int) -> relax.Var:
-        call = self.builder_.call_te(compute, operand, primfunc_name_hint=name)
+    def _emit(self, compute: Any, *operands: relax.Expr, name: str, kind: int) -> relax.Var:
+        call = self.builder_.call_te(compute, *operands, primfunc_name_hint=name)
         function = call.args[0]
         annotated = self.builder_.get()[function].with_attr("op_pattern", kind)
         self.builder_.update_func(function, annotated)
@@ -73,7 +58,7 @@ class _Winograd(PyExprMutator):  # type: ignore[misc]  # TVM has no types
 
 
 def _pays(call: relax.Call) -> bool:
-    """Whether a convolution is one of those that were faster so, by a fifth to a third."""
+    """Whether a convolution is one of those that are faster so, most by a third."""
     attrs = call.attrs
     data, weight = call.args
     if (attrs.data_layout, attrs.kernel_layout, attrs.out_layout) != ("NHWC", "HWIO", "NHWC"):
@@ -85,11 +70,28 @@ def _pays(call: relax.Call) -> bool:
     is_plain = int(attrs.groups) == 1 and all(int(n) == 1 for n in (*attrs.strides, *attrs.dilation))
     if not is_plain or kernel[:2] != (_TAPS, _TAPS):  # type: ignore[index]
         return False
-    channels = kernel[2]  # type: ignore[index]
     num_tiles = images * -(-rows // _STEP) * -(-columns // _STEP)
-    num_bytes = _BYTES * _TILE * _TILE * num_tiles * (channels + filters)
-    least = _LEAST_SHARED_CHANNELS if num_bytes <= _CACHE_BYTES else _LEAST_BEYOND_CACHES
-    return num_tiles >= _LEAST_TILES and channels * filters >= least * (channels + filters)
+    if num_tiles < _LEAST_TILES or columns < _LEAST_COLUMNS:
+        return False
+    depths = kernel[2], filters  # type: ignore[index]
+    return all(depth >= _LEAST_CHANNELS and depth % _MULTIPLE == 0 for depth in depths)
+
+
+def _convolution(image: Any, kernels: Any, shape: Any, top: int, left: int) -> Any:
+    """Pixels in the `shape` (images, rows, columns, filters), from weights (4, 4, channels, filters)."""
+    images, rows, columns, filters = shape
+    channels = int(image.shape[-1])
+    tiles = images, -(-rows // _STEP), -(-columns // _STEP)
+    inputs = _input_tiles(image, tiles, top, left)
+    channel = te.reduce_axis((0, channels), name="channel")
+    products = te.compute(
+        (_TILE, _TILE, *tiles, filters),
+        lambda i, j, n, y, x, f: te.sum(
+            inputs[i, j, n, y, x, channel] * kernels[i, j, channel, f], axis=channel
+        ),
+        name="products",
+    )
+    return _output_pixels(products, shape)
 
 
 def _input_tiles(image: Any, tiles: tuple[int, int, int], top: int, left: int) -> Any:
