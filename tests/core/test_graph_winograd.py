@@ -106,11 +106,11 @@ def test_others_stay(mod: tvm.IRModule) -> None:
     assert ops(use_winograd(mod)) == ["nn.conv2d"]
 
 
-def residual_net(path: Path, *, size: int) -> Path:
+def residual_net(path: Path, *, size: int, channels: int = CHANNELS) -> Path:
     """Two convolutions with bias, the second with a residual."""
     rng = np.random.default_rng(0)
-    weights = {f"w{n}": rng.standard_normal((CHANNELS, CHANNELS, 3, 3)) / 12 for n in range(2)}
-    weights |= {f"b{n}": rng.standard_normal(CHANNELS) for n in range(2)}
+    weights = {f"w{n}": rng.standard_normal((channels, channels, 3, 3)) / 12 for n in range(2)}
+    weights |= {f"b{n}": rng.standard_normal(channels) for n in range(2)}
     nodes = [
         helper.make_node("Conv", ["x", "w0", "b0"], ["c0"], pads=[1, 1, 1, 1]),
         helper.make_node("Relu", ["c0"], ["r0"]),
@@ -118,7 +118,7 @@ def residual_net(path: Path, *, size: int) -> Path:
         helper.make_node("Add", ["c1", "x"], ["s"]),
         helper.make_node("Relu", ["s"], ["y"]),
     ]
-    shape = (1, CHANNELS, size, size)
+    shape = (1, channels, size, size)
     graph = helper.make_graph(
         nodes,
         "residual",
@@ -140,12 +140,17 @@ def test_what_follows_is_fused(tmp_path: Path) -> None:
     assert set(tasks) == {"winograd_conv2d_add_relu", "winograd_conv2d_add_add_relu"}
 
 
-@pytest.mark.parametrize("size", [12, 13])
-def test_schedules_are_right(tmp_path: Path, size: int) -> None:
-    task = tasks_of(residual_net(tmp_path / "m.onnx", size=size))["winograd_conv2d_add_add_relu"]
+@pytest.mark.parametrize(("size", "channels"), [(12, 16), (13, 16), (12, 32), (15, 32)])
+def test_schedules_are_right(tmp_path: Path, size: int, channels: int) -> None:
+    path = residual_net(tmp_path / "m.onnx", size=size, channels=channels)
+    task = tasks_of(path)["winograd_conv2d_add_add_relu"]
     workload = task.workload
-    (sketch,) = winograd_tiling_sketches(load_module(workload.mod_json), vector_lanes=16)
-    assert [len(tile) for tile in own_tiles(sketch).values()] == [3, 4, 2]  # tiles, filters, channels
+    mod = load_module(workload.mod_json)
+    sketches = winograd_tiling_sketches(mod, vector_lanes=16, num_threads=2)
+    assert len(sketches) == (2 if channels == 32 else 1)  # 16 filters are one vector
+    for sketch in sketches:
+        assert [len(tile) for tile in own_tiles(sketch).values()] == [3, 4, 2]  # tiles, filters, channels
+    assert len(winograd_tiling_sketches(mod, vector_lanes=16, num_threads=1)) == 1
     inputs = make_inputs(workload.args, InputSet.RANDOM, seed=1)
 
     def computed(program: Any) -> np.ndarray:
@@ -156,7 +161,7 @@ def test_schedules_are_right(tmp_path: Path, size: int) -> None:
 
     expected = computed(unscheduled(workload.mod_json))
     space = TaskSpace(workload.mod_json, TARGET, task.key)
-    drawn = [applied for seed in range(5) if (applied := space.sample(seed)) is not None]
+    drawn = [applied for seed in range(6) if (applied := space.sample(seed)) is not None]
     assert len({applied.program_key for applied in drawn}) > 1
     for trace in (*(a.candidate.trace_json for a in drawn), default_trace(workload.mod_json, TARGET)):
         check_trace(trace)
@@ -179,4 +184,4 @@ def test_a_compiled_model_computes_what_onnxruntime_does(tmp_path: Path) -> None
 def test_other_computations_have_no_such_sketch() -> None:
     for kernel in (kernels.matmul_relu(), kernels.conv2d_channels_last(), kernels.conv2d_bias()):
         workload = canonical_workload(kernel.func, name="other")
-        assert winograd_tiling_sketches(load_module(workload.mod_json), vector_lanes=16) == []
+        assert winograd_tiling_sketches(load_module(workload.mod_json), vector_lanes=16, num_threads=2) == []

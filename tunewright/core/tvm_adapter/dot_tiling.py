@@ -37,7 +37,7 @@ def own_sketches(mod: tvm.IRModule, target: TargetSpec) -> list[Trace]:
     lanes = vector_lanes(target)
     return (
         dot_tiling_sketches(mod, target)
-        or winograd_tiling_sketches(mod, vector_lanes=lanes)
+        or winograd_tiling_sketches(mod, vector_lanes=lanes, num_threads=target.num_threads)
         or gated_tiling_sketches(mod, vector_lanes=lanes)
         or register_tiling_sketches(mod, vector_lanes=lanes)
     )

@@ -3,7 +3,8 @@
 Tiles and products of a row (some 100 KB) stay in the core's own cache; handed from kernel to kernel, they
 would go from core to core. The products are tiled as in register tiling.
 
-    for the rows of tiles, in parallel
+    for groups of filters, if there are few rows      f0
+      for the rows of tiles, in parallel
         pad the pixels of the row; make tiles of them
         for the 16 elements of a tile                     i j
             for groups of columns and of tiles            v0 x0 v1 x1
@@ -13,6 +14,8 @@ would go from core to core. The products are tiled as in register tiling.
                         accumulators += ...               xi vi (unrolled) lanes (one vector)
         make pixels of the products, and what follows
 """
+
+from collections.abc import Sequence
 
 import tvm
 from tvm.s_tir.schedule import LoopRV, SBlockRV, Schedule, Trace
@@ -26,10 +29,16 @@ _TILES_RANK, _IMAGE_RANK = 6, 4
 _SPATIAL_LEVELS, _VECTOR_LEVELS = 3, 4
 _MAX_ROWS, _MAX_UNROLLED_STEPS = 30, 8
 _MAX_PAD_LANES, _LEAST_LANES = 64, 4
+# With fewer, threads have unequal shares, and read all weights for a few rows.
+_MANY_ROWS_PER_THREAD = 8
 
 
-def winograd_tiling_sketches(mod: tvm.IRModule, *, vector_lanes: int) -> list[Trace]:
-    """One sketch for a workload of `graph_winograd`, and what is fused to it; else none."""
+def winograd_tiling_sketches(mod: tvm.IRModule, *, vector_lanes: int, num_threads: int) -> list[Trace]:
+    """Sketches for a workload of `graph_winograd`, and what is fused to it; else none.
+
+    With few rows there are two: the rows alone are shared out, or every thread has filters of its own. Then
+    it reads its part of the weights only, and makes all tiles for itself.
+    """
     schedule = new_schedule(mod, seed=1)
     names = block_names(schedule)
     reductions = [name for name in names if is_reduction(schedule, _block(schedule, name))]
@@ -47,23 +56,34 @@ def winograd_tiling_sketches(mod: tvm.IRModule, *, vector_lanes: int) -> list[Tr
     columns = extent_of(schedule, schedule.get_loops(final)[-1])
     if extents[:2] != [_TILE, _TILE] or fullest_vector(columns, vector_lanes) < _LEAST_LANES:
         return []
-    try:
-        _tile(schedule, (padded, tiles, _block(schedule, products), final), vector_lanes)
-    except RuntimeError:  # ScheduleError: of another form
-        return []
-    return [schedule.trace.simplified(True)]
+    groups = [1]
+    is_divisible = columns // fullest_vector(columns, vector_lanes) % num_threads == 0
+    if num_threads > 1 and is_divisible and extents[2] * extents[3] < _MANY_ROWS_PER_THREAD * num_threads:
+        groups.append(num_threads)
+    sketches = []
+    for num_groups in groups:
+        attempt = schedule.copy()
+        blocks = [_block(attempt, name) for name in (*padded_and_tiles, products, names[-1])]
+        try:
+            _tile(attempt, blocks, num_groups, vector_lanes)
+        except RuntimeError:  # ScheduleError: of another form
+            continue
+        sketches.append(attempt.trace.simplified(True))
+    return sketches
 
 
-def _tile(
-    schedule: Schedule, blocks: tuple[SBlockRV, SBlockRV, SBlockRV, SBlockRV], vector_lanes: int
-) -> None:
+def _tile(schedule: Schedule, blocks: Sequence[SBlockRV], num_groups: int, vector_lanes: int) -> None:
     padded, tiles, products, final = blocks
     images, rows, columns, filters = schedule.get_loops(final)
     rows, row = schedule.split(rows, [None, _STEP])
     columns, column = schedule.split(columns, [None, _STEP])
     vectors, vector = _split_vector(schedule, filters, vector_lanes)
-    schedule.reorder(images, rows, columns, vectors, row, column, vector)
-    chunks = schedule.fuse(images, rows)
+    shared = [images, rows]
+    if num_groups > 1:
+        group, vectors = schedule.split(vectors, [num_groups, None])
+        shared.insert(0, group)
+    schedule.reorder(*shared, columns, vectors, row, column, vector)
+    chunks = schedule.fuse(*shared)
     for block in (products, tiles, padded):
         schedule.compute_at(block, chunks, preserve_unit_loops=True)
     _unroll_and_vectorize(schedule, [row, column], vector)
