@@ -315,7 +315,8 @@ class TuningSession:
     def _rivals(self, state: TaskState) -> list[RecordedTrial]:
         """Who leads by the log's times; more of them where those do not compare."""
         trials = [item.trial for item in self._ranked(state)]
-        return trials[:_RACE_SIZE] if all(map(self._is_comparable, trials[:1])) else trials
+        is_misled = bool(trials) and not self._is_comparable(trials[0])
+        return trials if is_misled else trials[:_RACE_SIZE]
 
     def _has_raced(self, best: RankedTrial, raced: Collection[int]) -> bool:
         return best.trial.record_id in raced or (best.is_raced and self._is_comparable(best.trial))

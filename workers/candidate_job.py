@@ -69,7 +69,8 @@ class HeldKernel:
         self._number = 1
         self._args = args_from_dict(self._task)
         self._weight_copies = _num_copies(kernel.weight_bytes, int(payload["streamed_bytes"]))
-        num_bytes = sum(arg.num_bytes for arg in self._args) + self._weight_copies * kernel.weight_bytes
+        num_bytes = sum(arg.num_bytes for arg in self._args)
+        num_bytes += (self._weight_copies - 1) * kernel.weight_bytes
         if num_bytes <= _MAX_EARLY_BYTES and _has_one_memory_node():
             self._bound = self._bind()
 

@@ -7,6 +7,7 @@ transformed back to 2 x 2 pixels, and what follows the convolution is fused ther
 direct ones; larger tiles would not be.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import tvm
@@ -152,22 +153,21 @@ def _weight_tiles(weight: Any) -> Any:
 def _output_pixels(products: Any, shape: tuple[int, int, int, int]) -> Any:
     """m0 + m1 + m2, m1 - m2 - m3: of both axes."""
 
-    def sign(place: Any, number: int) -> Any:
-        if number == 0:
-            return tvm.tirx.const(1.0, "float32")
+    def sign(place: Any) -> Any:
         one = tvm.tirx.const(1.0, "float32")
         return tvm.tirx.Select(place == 0, one, -one)
+
+    def combined(place: Any, terms: Sequence[Any]) -> Any:
+        first, second, third = terms
+        return first + sign(place) * second + sign(place) * third
 
     def element(n: Any, y: Any, x: Any, f: Any) -> Any:
         row, column = tvm.tirx.floormod(y, _STEP), tvm.tirx.floormod(x, _STEP)
         tile = n, tvm.tirx.floordiv(y, _STEP), tvm.tirx.floordiv(x, _STEP), f
-        result = None
-        for i in range(_TAPS):
-            line = None
-            for j in range(_TAPS):
-                term = products[(row + i, column + j, *tile)]
-                line = term if line is None else line + sign(column, j) * term
-            result = line if result is None else result + sign(row, i) * line
-        return result
+        lines = [
+            combined(column, [products[(row + i, column + j, *tile)] for j in range(_TAPS)])
+            for i in range(_TAPS)
+        ]
+        return combined(row, lines)
 
     return te.compute(shape, element, name="pixels")

@@ -173,7 +173,8 @@ class BuiltKernel:
     @property
     def weight_bytes(self) -> int:
         """Size of all weights that one call reads."""
-        return sum(self.compute_args[i].num_bytes for i in self._split.weights)
+        args = self.compute_args
+        return sum(args[i].num_bytes for i in self._split.weights)
 
     def _bound(self, *tensors: list[Any]) -> "BoundKernel":
         return BoundKernel(self._library, self._compute, tensors, output_indices(self._split.compute))
