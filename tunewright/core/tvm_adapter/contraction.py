@@ -15,7 +15,7 @@ from tvm.s_tir import SBlock
 from tvm.s_tir.schedule import SBlockRV, Schedule
 from tvm.tirx import IndexMap, IterVar, Var
 
-from tunewright.core.tvm_adapter.traces import block_names, inlined, is_branching, new_schedule
+from tunewright.core.tvm_adapter.traces import block_named, block_names, inlined, is_branching, new_schedule
 
 # TVM moves a block with this annotation out of the kernel, to where a model is loaded.
 PACKS_WEIGHTS = "meta_schedule.layout_rewrite_preproc"
@@ -55,19 +55,19 @@ def find_contraction(mod: tvm.IRModule, *, vector_lanes: int, group: int = 1) ->
     """
     schedule = inlined(new_schedule(mod, seed=1), _is_inlinable)
     names = block_names(schedule)
-    reductions = [name for name in names if is_reduction(schedule, _block(schedule, name))]
+    reductions = [name for name in names if is_reduction(schedule, block_named(schedule, name))]
     if len(reductions) != 1:
         return None
     position = names.index(reductions[0])
     before, after = names[:position], names[position + 1 :]
-    block = schedule.get(_block(schedule, reductions[0]))
+    block = schedule.get(block_named(schedule, reductions[0]))
     spatial = spatial_axes(block)
     if len(after) > 1 or not spatial:
         return None
     if not _row_axes(block, spatial):
         # A pixel is a vector here, read a few times: a branch each costs less than a padded copy.
         for name in before:
-            schedule.compute_inline(_block(schedule, name))
+            schedule.compute_inline(block_named(schedule, name))
         before = []
     contraction = Contraction(
         schedule,
@@ -94,7 +94,7 @@ def reads_weights(schedule: Schedule, block: SBlockRV) -> bool:
 
 def packs_weights(schedule: Schedule) -> bool:
     """Whether a schedule packs weights by itself, so that TVM's layout rewriting has nothing to do."""
-    blocks = (schedule.get(_block(schedule, name)) for name in block_names(schedule))
+    blocks = (schedule.get(block_named(schedule, name)) for name in block_names(schedule))
     return any(PACKS_WEIGHTS in (block.annotations or {}) for block in blocks)
 
 
@@ -134,7 +134,7 @@ def fullest_vector(extent: int, vector_lanes: int) -> int:
 def _padded(contraction: Contraction, vector_lanes: int, group: int) -> Contraction:
     """The same with awkward axes padded; unchanged where none is, or where an index is not an axis alone."""
     schedule = contraction.schedule.copy()
-    anchor = _block(schedule, contraction.anchor)
+    anchor = block_named(schedule, contraction.anchor)
     multiples = _multiples(schedule.get(anchor), vector_lanes, group)
     if set(multiples) == {1}:
         return contraction
@@ -146,11 +146,11 @@ def _padded(contraction: Contraction, vector_lanes: int, group: int) -> Contract
     position = names.index(contraction.anchor)
     crop, *others = names[position + 1 :]
     if others:
-        schedule.compute_inline(_block(schedule, crop))
-    pads_weights = [name for name in names[:position] if reads_weights(schedule, _block(schedule, name))]
+        schedule.compute_inline(block_named(schedule, crop))
+    pads_weights = [name for name in names[:position] if reads_weights(schedule, block_named(schedule, name))]
     if group == 1:
         for name in pads_weights:
-            _pack_vectors(schedule, anchor, _block(schedule, name), vector_lanes)
+            _pack_vectors(schedule, anchor, block_named(schedule, name), vector_lanes)
     return replace(
         contraction,
         schedule=schedule,
@@ -242,7 +242,3 @@ def _variables(region: object) -> list[Var]:
 
 def _is_tileable(extent: int) -> bool:
     return any(extent % n == 0 for n in _GOOD_ROWS)
-
-
-def _block(schedule: Schedule, name: str) -> SBlockRV:
-    return schedule.get_sblock(name, func_name="main")

@@ -22,6 +22,7 @@ from tunewright.core.tvm_adapter.contraction import (
 from tunewright.core.tvm_adapter.gated_tiling import gated_tiling_sketches
 from tunewright.core.tvm_adapter.register_tiling import register_tiling_sketches, tile, when_to_pad
 from tunewright.core.tvm_adapter.target import vector_lanes
+from tunewright.core.tvm_adapter.traces import block_named
 from tunewright.core.tvm_adapter.winograd_tiling import winograd_tiling_sketches
 from tunewright.core.tvm_adapter.x86_intrinsics import (
     DOT_INTRINSICS,
@@ -73,7 +74,7 @@ def _fullest_first(mod: tvm.IRModule, target: TargetSpec) -> list[DotIntrinsic]:
     contraction = find_contraction(mod, vector_lanes=1)
     if contraction is None:
         return []
-    block = contraction.schedule.get(_block(contraction.schedule, contraction.anchor))
+    block = contraction.schedule.get(block_named(contraction.schedule, contraction.anchor))
     types = {str(region.source.ty.dtype) for region in block.reads}
     fitting = [intrinsic for intrinsic in intrinsics if types == {intrinsic.computed_left, intrinsic.right}]
     return sorted(fitting, key=lambda intrinsic: contraction.vector_extent % intrinsic.lanes != 0)
@@ -115,7 +116,7 @@ class _Operands:
 def _prepared(contraction: Contraction, intrinsic: DotIntrinsic) -> Contraction | None:
     """The operands as the instruction takes them; None where they cannot be."""
     schedule = contraction.schedule.copy()
-    anchor = _block(schedule, contraction.anchor)
+    anchor = block_named(schedule, contraction.anchor)
     operands = _operands(schedule.get(anchor), intrinsic)
     if operands is None:
         return None
@@ -210,7 +211,3 @@ def _producer(schedule: Schedule, anchor: SBlockRV, read: int) -> SBlockRV | Non
 
 def _name(schedule: Schedule, block: SBlockRV) -> str:
     return str(schedule.get(block).name_hint)
-
-
-def _block(schedule: Schedule, name: str) -> SBlockRV:
-    return schedule.get_sblock(name, func_name="main")

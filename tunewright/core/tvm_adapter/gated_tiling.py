@@ -23,12 +23,15 @@ from tunewright.core.tvm_adapter.contraction import (
     fullest_vector,
     spatial_axes,
 )
+from tunewright.core.tvm_adapter.register_tiling import (
+    LEAST_LANES,
+    MAX_ACCUMULATORS,
+    MAX_UNROLLED_STEPS,
+    SPATIAL_LEVELS,
+    VECTOR_LEVELS,
+    unroll_and_vectorize,
+)
 from tunewright.core.tvm_adapter.traces import extent_of
-
-_SPATIAL_LEVELS, _VECTOR_LEVELS = 3, 4
-_MAX_ROWS = 30
-_MAX_UNROLLED_STEPS = 8
-_LEAST_LANES = 4
 
 
 def gated_tiling_sketches(mod: tvm.IRModule, *, vector_lanes: int) -> list[Trace]:
@@ -61,26 +64,25 @@ def _tile(schedule: Schedule, contraction: Contraction, vector_lanes: int) -> bo
     if gates is None or len(loops) != len(axes) or not loops:
         return False
     *others, units = loops
-    if fullest_vector(extent_of(schedule, units), vector_lanes) < _LEAST_LANES:
+    if fullest_vector(extent_of(schedule, units), vector_lanes) < LEAST_LANES:
         return False
     # The first axis tells the states apart: all of them are written where the gates are.
     states, rows = others[:1], others[1:]
     split = [
         schedule.split(
-            row, schedule.sample_perfect_tile(row, n=_SPATIAL_LEVELS, max_innermost_factor=_MAX_ROWS)
+            row, schedule.sample_perfect_tile(row, n=SPATIAL_LEVELS, max_innermost_factor=MAX_ACCUMULATORS)
         )
         for row in rows
     ]
-    factors = schedule.sample_perfect_tile(units, n=_VECTOR_LEVELS, max_innermost_factor=vector_lanes)
+    factors = schedule.sample_perfect_tile(units, n=VECTOR_LEVELS, max_innermost_factor=vector_lanes)
     v0, v1, vi, lanes = schedule.split(units, factors)
-    outer, middle, inner = ([levels[number] for levels in split] for number in range(_SPATIAL_LEVELS))
+    outer, middle, inner = ([levels[number] for levels in split] for number in range(SPATIAL_LEVELS))
     around = [*outer, v0, v1, *middle]
     schedule.reorder(*around, *inner, vi, lanes)
     schedule.reorder(*around, *states)
     schedule.parallel(schedule.fuse(*outer, v0))
     schedule.compute_at(anchor, around[-1], preserve_unit_loops=True)
-    _unroll(schedule, [*states, *inner, vi])
-    schedule.vectorize(lanes)
+    unroll_and_vectorize(schedule, [*states, *inner, vi], lanes)
     return _accumulate(schedule, contraction, gates, factors[-1])
 
 
@@ -100,7 +102,7 @@ def _accumulate(schedule: Schedule, contraction: Contraction, gates: int, lanes:
     steps = [
         schedule.split(
             loop,
-            schedule.sample_perfect_tile(loop, n=REDUCTION_LEVELS, max_innermost_factor=_MAX_UNROLLED_STEPS),
+            schedule.sample_perfect_tile(loop, n=REDUCTION_LEVELS, max_innermost_factor=MAX_UNROLLED_STEPS),
         )
         for loop in reduced
     ]
@@ -108,12 +110,10 @@ def _accumulate(schedule: Schedule, contraction: Contraction, gates: int, lanes:
     inner.append(vectors)
     outer_steps, inner_steps = [pair[0] for pair in steps], [pair[1] for pair in steps]
     schedule.reorder(*outer_steps, *inner_steps, *inner, vector)
-    _unroll(schedule, [*inner_steps, *inner])
-    schedule.vectorize(vector)
+    unroll_and_vectorize(schedule, [*inner_steps, *inner], vector)
     start = schedule.decompose_reduction(anchor, outer_steps[0])
     *own, vector = schedule.get_loops(start)[-len(inner) - 1 :]
-    _unroll(schedule, own)
-    schedule.vectorize(vector)
+    unroll_and_vectorize(schedule, own, vector)
     return True
 
 
@@ -133,8 +133,3 @@ def _gate_axis(schedule: Schedule, contraction: Contraction) -> int | None:
     spatial = [axis.var for axis in anchor.iter_vars if int(axis.iter_type) == IterVar.DataPar]
     places = [number for number, var in enumerate(spatial[:-1]) for one in whole if var.same_as(one)]
     return places[0] if len(whole) == len(places) == 1 else None
-
-
-def _unroll(schedule: Schedule, loops: list[LoopRV]) -> None:
-    for loop in loops:
-        schedule.unroll(loop)

@@ -39,16 +39,16 @@ from tunewright.core.tvm_adapter.traces import extent_of
 from tunewright.core.tvm_adapter.x86_intrinsics import DotIntrinsic
 
 # Of the 32 vector registers of AVX-512 and NEON some hold operands; AVX2 has 16, which the search finds out.
-_MAX_ACCUMULATORS = 30
-_MAX_UNROLLED_STEPS = 8
+MAX_ACCUMULATORS = 30
+MAX_UNROLLED_STEPS = 8
 # Multiply-adds of one unrolled body: more take seconds to compile and run no faster.
 _MAX_BODY = 512
-_MAX_PAD_LANES = 64
+MAX_PAD_LANES = 64
 # Shorter vectors of an epilogue are left to LLVM, which masks them.
-_LEAST_LANES = 4
+LEAST_LANES = 4
 _MAX_DRAWS = 1000
 _NEARLY_FULL = 0.6
-_SPATIAL_LEVELS, _VECTOR_LEVELS = 3, 4
+SPATIAL_LEVELS, VECTOR_LEVELS = 3, 4
 
 Tiles = dict[Instruction, list[int]]
 
@@ -84,7 +84,7 @@ def own_tiles(sketch: Trace) -> Tiles:
 
 def fills_vectors(sketch: Trace, *, vector_lanes: int) -> bool:
     """Whether the vectors of a sketch are nearly full; those of an instruction always are."""
-    extents = [math.prod(tile) for tile in own_tiles(sketch).values() if len(tile) == _VECTOR_LEVELS]
+    extents = [math.prod(tile) for tile in own_tiles(sketch).values() if len(tile) == VECTOR_LEVELS]
     return all(fullest_vector(extent, vector_lanes) >= _NEARLY_FULL * vector_lanes for extent in extents)
 
 
@@ -116,13 +116,13 @@ def are_reasonable(tiles: Iterable[Sequence[int]], *, vector_lanes: int, num_res
     for factors in tiles:
         if len(factors) == REDUCTION_LEVELS:
             steps *= factors[1]
-            if factors[1] > _MAX_UNROLLED_STEPS:
+            if factors[1] > MAX_UNROLLED_STEPS:
                 return False
         else:
             accumulators *= factors[2]
-        if len(factors) == _VECTOR_LEVELS and factors[3] != fullest_vector(math.prod(factors), vector_lanes):
+        if len(factors) == VECTOR_LEVELS and factors[3] != fullest_vector(math.prod(factors), vector_lanes):
             return False
-    return accumulators <= _MAX_ACCUMULATORS and accumulators * steps <= _MAX_BODY
+    return accumulators <= MAX_ACCUMULATORS and accumulators * steps <= _MAX_BODY
 
 
 def _random_tile(
@@ -131,7 +131,7 @@ def _random_tile(
     """Every prime factor of the extent at a random level, but for the lanes."""
     rest = math.prod(factors)
     lanes = []
-    if len(factors) == _VECTOR_LEVELS:
+    if len(factors) == VECTOR_LEVELS:
         lanes = [fullest_vector(rest, vector_lanes)]
         rest //= lanes[0]
     num_levels = len(factors) - len(lanes) - (max_innermost == 1)
@@ -190,7 +190,7 @@ def tile(
         outer, middle, inner = [*outer, x0], [*middle, x1], [*inner, xi]
     element: list[LoopRV] = []
     if dot is None:
-        factors = schedule.sample_perfect_tile(last, n=_VECTOR_LEVELS, max_innermost_factor=vector_lanes)
+        factors = schedule.sample_perfect_tile(last, n=VECTOR_LEVELS, max_innermost_factor=vector_lanes)
         v0, v1, vi, lanes = schedule.split(last, factors)
         width = factors[3]
     else:
@@ -202,7 +202,7 @@ def tile(
     steps = [
         schedule.split(
             loop,
-            schedule.sample_perfect_tile(loop, n=REDUCTION_LEVELS, max_innermost_factor=_MAX_UNROLLED_STEPS),
+            schedule.sample_perfect_tile(loop, n=REDUCTION_LEVELS, max_innermost_factor=MAX_UNROLLED_STEPS),
         )
         for loop in reduced
     ]
@@ -218,15 +218,15 @@ def tile(
         *own, last_own = schedule.get_loops(epilogue)[-len(spatial) :]
         # No vector may straddle the end of an axis that was padded: TVM would take it apart.
         whole = math.gcd(contraction.vector_extent, vector_lanes) if contraction.pads_vectors else None
-        if whole is None or whole >= _LEAST_LANES:
+        if whole is None or whole >= LEAST_LANES:
             rest, vector = schedule.split(last_own, [None, whole or width])
-            _unroll_and_vectorize(schedule, [*own, rest], vector)
+            unroll_and_vectorize(schedule, [*own, rest], vector)
     for name in contraction.paddings:
         _pad(schedule, schedule.get_sblock(name, func_name="main"), None if pads_early else chunks)
-    _unroll_and_vectorize(schedule, [*inner_steps, *inner], lanes if dot is None else None)
+    unroll_and_vectorize(schedule, [*inner_steps, *inner], lanes if dot is None else None)
     start = schedule.decompose_reduction(anchor, outer_steps[0])
     *own, vector = schedule.get_loops(start)[-len(inner) - 1 :]
-    _unroll_and_vectorize(schedule, own, vector)
+    unroll_and_vectorize(schedule, own, vector)
     if dot is not None:
         schedule.tensorize(lanes, dot.name)
     return True
@@ -252,7 +252,7 @@ def _pad(schedule: Schedule, padding: SBlockRV, chunks: LoopRV | None) -> None:
         *rows, last = schedule.get_loops(padding)
         schedule.parallel(schedule.fuse(*rows[:-1]) if len(rows) > 2 else rows[0])
     extent = extent_of(schedule, last)
-    lanes = fullest_vector(extent, _MAX_PAD_LANES)
+    lanes = fullest_vector(extent, MAX_PAD_LANES)
     if lanes > 1:
         _, vector = schedule.split(last, [None, lanes])
         schedule.vectorize(vector)
@@ -267,19 +267,20 @@ def _most_rows(block: SBlock) -> list[int]:
     others = spatial_axes(block)[:-1]
     batch = batch_axes(block)
     rows = [axis for axis in others if not any(axis.same_as(one) for one in batch)]
-    if len(rows) > 2 and axis_extent(rows[-2]) * axis_extent(rows[-1]) >= _MAX_ACCUMULATORS:
+    if len(rows) > 2 and axis_extent(rows[-2]) * axis_extent(rows[-1]) >= MAX_ACCUMULATORS:
         rows = rows[-2:]
-    return [_MAX_ACCUMULATORS if any(axis.same_as(row) for row in rows) else 1 for axis in others]
+    return [MAX_ACCUMULATORS if any(axis.same_as(row) for row in rows) else 1 for axis in others]
 
 
-def _sample_spatial(schedule: Schedule, loop: LoopRV, max_rows: int = _MAX_ACCUMULATORS) -> list[ExprRV]:
+def _sample_spatial(schedule: Schedule, loop: LoopRV, max_rows: int = MAX_ACCUMULATORS) -> list[ExprRV]:
     factors: list[ExprRV] = schedule.sample_perfect_tile(
-        loop, n=_SPATIAL_LEVELS, max_innermost_factor=max_rows
+        loop, n=SPATIAL_LEVELS, max_innermost_factor=max_rows
     )
     return factors
 
 
-def _unroll_and_vectorize(schedule: Schedule, loops: Sequence[LoopRV], vector: LoopRV | None) -> None:
+def unroll_and_vectorize(schedule: Schedule, loops: Sequence[LoopRV], vector: LoopRV | None) -> None:
+    """Make code of the loops, and a vector of the innermost one where there is one."""
     for loop in loops:
         schedule.unroll(loop)
     if vector is not None:

@@ -10,7 +10,7 @@ from tvm.s_tir.schedule import LoopRV, SBlockRV, Schedule, Trace
 from tvm.tirx import IterVar
 
 from tunewright.core.tvm_adapter.contraction import fullest_vector, is_reduction
-from tunewright.core.tvm_adapter.traces import block_names, extent_of, inlined, new_schedule
+from tunewright.core.tvm_adapter.traces import block_named, block_names, extent_of, inlined, new_schedule
 
 _LEAST_LANES = 4
 
@@ -31,8 +31,8 @@ def _is_read_once(schedule: Schedule, block: SBlockRV) -> bool:
 
 def _tile(schedule: Schedule, vector_lanes: int) -> bool:
     names = block_names(schedule)
-    reductions = [name for name in names if is_reduction(schedule, _block(schedule, name))]
-    output = _block(schedule, names[-1])
+    reductions = [name for name in names if is_reduction(schedule, block_named(schedule, name))]
+    output = block_named(schedule, names[-1])
     loops = schedule.get_loops(output)
     if not loops:
         return False
@@ -42,7 +42,7 @@ def _tile(schedule: Schedule, vector_lanes: int) -> bool:
         return False
     partial: dict[str, SBlockRV] = {}
     for name in reductions:
-        block = _block(schedule, name)
+        block = block_named(schedule, name)
         if [int(axis.iter_type) for axis in schedule.get(block).iter_vars][-1] != IterVar.CommReduce:
             return False
         *_, reduced = schedule.get_loops(block)
@@ -54,7 +54,7 @@ def _tile(schedule: Schedule, vector_lanes: int) -> bool:
     row = schedule.fuse(*rows) if len(rows) > 1 else rows[0]
     schedule.parallel(row)
     for name in reversed(names[:-1]):
-        block = _block(schedule, name)
+        block = block_named(schedule, name)
         schedule.compute_at(block, row, preserve_unit_loops=True)
         if name in partial:
             _partial_sums(schedule, partial[name], row)
@@ -84,7 +84,3 @@ def _lanes(extent: int, vector_lanes: int) -> int | None:
     """The fullest vector that divides an axis; None where it would hold next to nothing."""
     lanes = fullest_vector(extent, vector_lanes)
     return lanes if lanes >= _LEAST_LANES else None
-
-
-def _block(schedule: Schedule, name: str) -> SBlockRV:
-    return schedule.get_sblock(name, func_name="main")

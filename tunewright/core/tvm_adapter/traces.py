@@ -30,6 +30,11 @@ def block_names(schedule: Schedule) -> list[str]:
     return [str(schedule.get(block).name_hint) for block in schedule.get_child_blocks(root)]
 
 
+def block_named(schedule: Schedule, name: str) -> SBlockRV:
+    """A block of the main function."""
+    return schedule.get_sblock(name, func_name="main")
+
+
 def inlined(schedule: Schedule, is_wanted: Callable[[Schedule, SBlockRV], bool]) -> Schedule:
     """The schedule with every wanted block computed where it is read, as far as TVM can do that."""
     for name in block_names(schedule):

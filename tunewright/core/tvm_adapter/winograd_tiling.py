@@ -22,13 +22,26 @@ from tvm.s_tir.schedule import LoopRV, SBlockRV, Schedule, Trace
 
 from tunewright.core.tile_model import REDUCTION_LEVELS
 from tunewright.core.tvm_adapter.contraction import fullest_vector, is_reduction
-from tunewright.core.tvm_adapter.traces import block_names, extent_of, inlined, is_branching, new_schedule
+from tunewright.core.tvm_adapter.register_tiling import (
+    LEAST_LANES,
+    MAX_ACCUMULATORS,
+    MAX_PAD_LANES,
+    MAX_UNROLLED_STEPS,
+    SPATIAL_LEVELS,
+    VECTOR_LEVELS,
+    unroll_and_vectorize,
+)
+from tunewright.core.tvm_adapter.traces import (
+    block_named,
+    block_names,
+    extent_of,
+    inlined,
+    is_branching,
+    new_schedule,
+)
 
 _TILE, _STEP = 4, 2
 _TILES_RANK, _IMAGE_RANK = 6, 4
-_SPATIAL_LEVELS, _VECTOR_LEVELS = 3, 4
-_MAX_ROWS, _MAX_UNROLLED_STEPS = 30, 8
-_MAX_PAD_LANES, _LEAST_LANES = 64, 4
 # With fewer, threads have unequal shares, and read all weights for a few rows.
 _MANY_ROWS_PER_THREAD = 8
 
@@ -41,20 +54,20 @@ def winograd_tiling_sketches(mod: tvm.IRModule, *, vector_lanes: int, num_thread
     """
     schedule = new_schedule(mod, seed=1)
     names = block_names(schedule)
-    reductions = [name for name in names if is_reduction(schedule, _block(schedule, name))]
+    reductions = [name for name in names if is_reduction(schedule, block_named(schedule, name))]
     if len(reductions) != 1 or names.index(reductions[0]) != 2 or len(names) < 4:
         return []
     *padded_and_tiles, products = names[:3]
     schedule = inlined(schedule, lambda s, block: str(s.get(block).name_hint) in names[3:-1])
-    padded, tiles = (_block(schedule, name) for name in padded_and_tiles)
-    final = _block(schedule, names[-1])
-    ranks = [len(schedule.get_loops(block)) for block in (tiles, _block(schedule, products), final)]
+    padded, tiles = (block_named(schedule, name) for name in padded_and_tiles)
+    final = block_named(schedule, names[-1])
+    ranks = [len(schedule.get_loops(block)) for block in (tiles, block_named(schedule, products), final)]
     is_ours = ranks == [_TILES_RANK, _TILES_RANK + 1, _IMAGE_RANK] and is_branching(schedule, padded)
     if not is_ours or len(block_names(schedule)) != 4:
         return []
     extents = [extent_of(schedule, loop) for loop in schedule.get_loops(tiles)]
     columns = extent_of(schedule, schedule.get_loops(final)[-1])
-    if extents[:2] != [_TILE, _TILE] or fullest_vector(columns, vector_lanes) < _LEAST_LANES:
+    if extents[:2] != [_TILE, _TILE] or fullest_vector(columns, vector_lanes) < LEAST_LANES:
         return []
     groups = [1]
     is_divisible = columns // fullest_vector(columns, vector_lanes) % num_threads == 0
@@ -63,7 +76,7 @@ def winograd_tiling_sketches(mod: tvm.IRModule, *, vector_lanes: int, num_thread
     sketches = []
     for num_groups in groups:
         attempt = schedule.copy()
-        blocks = [_block(attempt, name) for name in (*padded_and_tiles, products, names[-1])]
+        blocks = [block_named(attempt, name) for name in (*padded_and_tiles, products, names[-1])]
         try:
             _tile(attempt, blocks, num_groups, vector_lanes)
         except RuntimeError:  # ScheduleError: of another form
@@ -86,50 +99,40 @@ def _tile(schedule: Schedule, blocks: Sequence[SBlockRV], num_groups: int, vecto
     chunks = schedule.fuse(*shared)
     for block in (products, tiles, padded):
         schedule.compute_at(block, chunks, preserve_unit_loops=True)
-    _unroll_and_vectorize(schedule, [row, column], vector)
+    unroll_and_vectorize(schedule, [row, column], vector)
     *elements, image, tile_row, tile, channels = schedule.get_loops(tiles)[-_TILES_RANK:]
     groups, lanes = _split_vector(schedule, channels, vector_lanes)
     schedule.reorder(image, tile_row, tile, groups, *elements, lanes)
-    _unroll_and_vectorize(schedule, elements, lanes)
+    unroll_and_vectorize(schedule, elements, lanes)
     last = schedule.get_loops(padded)[-1]
-    _, lanes = _split_vector(schedule, last, _MAX_PAD_LANES)
+    _, lanes = _split_vector(schedule, last, MAX_PAD_LANES)
     schedule.vectorize(lanes)
     steps = _tile_products(schedule, products, vector_lanes)
     schedule.parallel(chunks)
     start = schedule.decompose_reduction(products, steps)
     *own, vector = schedule.get_loops(start)[-3:]
-    _unroll_and_vectorize(schedule, own, vector)
+    unroll_and_vectorize(schedule, own, vector)
 
 
 def _tile_products(schedule: Schedule, products: SBlockRV, vector_lanes: int) -> LoopRV:
     """The loop around the accumulators."""
     *elements, image, row, tile, filters, channels = schedule.get_loops(products)[-_TILES_RANK - 1 :]
     x0, x1, xi = schedule.split(
-        tile, schedule.sample_perfect_tile(tile, n=_SPATIAL_LEVELS, max_innermost_factor=_MAX_ROWS)
+        tile, schedule.sample_perfect_tile(tile, n=SPATIAL_LEVELS, max_innermost_factor=MAX_ACCUMULATORS)
     )
     v0, v1, vi, lanes = schedule.split(
-        filters, schedule.sample_perfect_tile(filters, n=_VECTOR_LEVELS, max_innermost_factor=vector_lanes)
+        filters, schedule.sample_perfect_tile(filters, n=VECTOR_LEVELS, max_innermost_factor=vector_lanes)
     )
     steps = schedule.sample_perfect_tile(
-        channels, n=REDUCTION_LEVELS, max_innermost_factor=_MAX_UNROLLED_STEPS
+        channels, n=REDUCTION_LEVELS, max_innermost_factor=MAX_UNROLLED_STEPS
     )
     k0, k1 = schedule.split(channels, steps)
     schedule.reorder(*elements, image, row)
     schedule.reorder(v0, x0, v1, x1, k0, k1, xi, vi, lanes)
-    _unroll_and_vectorize(schedule, [k1, xi, vi], lanes)
+    unroll_and_vectorize(schedule, [k1, xi, vi], lanes)
     return k0
 
 
 def _split_vector(schedule: Schedule, loop: LoopRV, most_lanes: int) -> list[LoopRV]:
     split: list[LoopRV] = schedule.split(loop, [None, fullest_vector(extent_of(schedule, loop), most_lanes)])
     return split
-
-
-def _unroll_and_vectorize(schedule: Schedule, loops: list[LoopRV], vector: LoopRV) -> None:
-    for loop in loops:
-        schedule.unroll(loop)
-    schedule.vectorize(vector)
-
-
-def _block(schedule: Schedule, name: str) -> SBlockRV:
-    return schedule.get_sblock(name, func_name="main")
