@@ -1,5 +1,6 @@
 """What keeps a batch from being one family: the models' favourites tend to be neighbours of each other."""
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -11,7 +12,10 @@ from tunewright.search.strategy import Proposal
 
 
 def diverse_drafts(drafts: Drafts, n: int, max_sibling_share: float) -> Drafts:
-    """At most `n`, in their order: few siblings, and none that differ in one decision only."""
+    """`n` if there are as many: few siblings and none that differ in one decision only, then whoever is best.
+
+    A small space soon has too few that differ; the rest of the best are worth more than random points.
+    """
     families = _Families(n, max_sibling_share)
     chosen: Drafts = {}
     for point, draft in drafts.items():
@@ -20,6 +24,8 @@ def diverse_drafts(drafts: Drafts, n: int, max_sibling_share: float) -> Drafts:
         parent = draft.parent.key if draft.origin not in ORPHANS else None
         if all(distance(point, other) > 1 for other in chosen) and families.admit(parent):
             chosen[point] = draft
+    rest = (item for item in drafts.items() if item[0] not in chosen)
+    chosen.update(itertools.islice(rest, n - len(chosen)))
     return chosen
 
 

@@ -215,6 +215,8 @@ class EvolutionarySearch:
 
         self._pool = {p: applied for p, applied in self._pool.items() if self._ledger.is_new(applied)}
         self._pool |= self._realise(wild | descent | chosen)
+        while len(self._pool) < n and (drafts := self._without_drafted(drafts)):
+            self._pool |= self._realise(_first(drafts, n - len(self._pool)))
         ranked = self._rank(self._pool, self._scorer.predict)
         self._pool = {point: proposal.applied for point, proposal in ranked[: config.max_pool]}
         return self._pick(ranked, wild.keys() | descent.keys(), n)
@@ -231,6 +233,9 @@ class EvolutionarySearch:
             for step in self._told.decisions.neighbours(point):
                 drafts[step] = Draft(candidate, step.decisions, Origin.DESCENT)
         return dict(best_drafts(drafts, self._scorer.predict, len(drafts)))
+
+    def _without_drafted(self, drafts: Drafts) -> Drafts:
+        return {point: draft for point, draft in drafts.items() if point not in self._drafted}
 
     def _realise(self, drafts: Drafts) -> Pool:
         """The drafts that are legal and whose programs are new."""

@@ -53,6 +53,7 @@ class LocalMeasurer(Closeable):
         self._machine: MachineInfo | None = None
         self.stats = MeasurerStats()
         self.pool = Pool(config.build_cpus, jobs_module=config.jobs_module)
+        self.pool.warm_up()
         self._references = References(config.build_cpus)
         yardstick = Yardstick(self.pool, config)
         self._memory = Memory(self._references, KnownKernels(), BuildLimits(), Pace(), yardstick)

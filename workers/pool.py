@@ -17,7 +17,7 @@ _MAX_GROWTH_BYTES = 512 << 20
 
 
 class Pool(Closeable):
-    """Runs jobs in children of one zygote, which starts with the first job.
+    """Runs jobs in children of one zygote, which starts with the first job, or before it with `warm_up`.
 
     All methods may be called from any thread. `cpus` are the CPUs that jobs without wishes of their own
     spread over. `whole_machine` is held by whoever keeps the CPUs busy: a batch that builds, a candidate
@@ -48,6 +48,10 @@ class Pool(Closeable):
     def zygote_pid(self) -> int | None:
         """Process id of the zygote, if one runs."""
         return self._supervisor.zygote_pid
+
+    def warm_up(self) -> None:
+        """Start the zygote in the background: the first job will not wait for all of its second."""
+        self._supervisor.post(self._supervisor.warm_up)
 
     def start(self, spec: JobSpec, mailbox: Mailbox) -> int:
         """Start a job; its events go to `mailbox`, the last of them a `JobExit`.

@@ -102,6 +102,11 @@ class Supervisor:
         """End the loop; children and zygote are killed."""
         self._is_closing = True
 
+    def warm_up(self) -> None:
+        """Start a zygote where there is none: it takes a second."""
+        if self._zygote is None and not self._is_closing and self.startup_problem is None:
+            self._start_zygote()
+
     def start(self, job_id: int, spec: JobSpec, mailbox: Mailbox) -> None:
         """Fork a child for a job; a zygote is started when there is none."""
         if self._is_closing or self.startup_problem is not None:

@@ -106,8 +106,8 @@ def _workers(**changes: Any) -> Change:
 
 
 # Each entry takes one technique OUT.
-TECHNIQUES: dict[str, Change] = {
-    # Searching. 64 is what MetaSchedule measures between two looks at the results.
+SEARCH_TECHNIQUES: dict[str, Change] = {
+    # 64 is what MetaSchedule measures between two looks at the results.
     "small-batches": _options(batch_size=64),
     "two-stages": _search(applied_per_trial=1.0),
     "suited-opening": _search(opening_drafts=0),
@@ -118,6 +118,10 @@ TECHNIQUES: dict[str, Change] = {
     "random-share": _search(random_share=0.0),
     "crossover": _evolution(crossover_share=0.0),
     "fresh-blood": _evolution(fresh_share=0.0),
+}
+
+TECHNIQUES: dict[str, Change] = {
+    **SEARCH_TECHNIQUES,
     # Building and measuring.
     "duplicates": _workers(drops_duplicates=False),
     "build-limits": _workers(adapts_build_limit=False),

@@ -179,6 +179,25 @@ def test_a_batch_is_not_one_family() -> None:
     assert len({p.applied.features.tobytes() for p in batch}) == 16
 
 
+class StrictLandscape(TileLandscape):
+    """Only every third point is legal; whether it is shows when it is applied."""
+
+    def realise(self, drafts: Sequence[Draft]) -> list[AppliedCandidate | None]:
+        return [
+            applied if applied and int(applied.program_key, 16) % 3 == 0 else None
+            for applied in super().realise(drafts)
+        ]
+
+
+def test_a_batch_is_filled_with_drafts_rather_than_with_random_points() -> None:
+    """Of a small space's drafts most differ in one decision only, and many are illegal."""
+    landscape = StrictLandscape("strict", (64, 64, 64), n_reduce=1, n_levels=3)
+    strategy = told_strategy(landscape, EvolutionaryConfig(random_share=0.0))
+    batch = strategy.ask(64)
+    assert len(batch) == 64
+    assert all(proposal.score is not None for proposal in batch)
+
+
 def test_the_random_share_ignores_the_models() -> None:
     landscape = gemm_landscape()
     greedy = told_strategy(landscape, EvolutionaryConfig(random_share=0.0)).ask(16)

@@ -1,0 +1,1 @@
+"""Design spaces whose points have all been timed once, and searches of them without a machine."""
