@@ -205,9 +205,9 @@ def tune_tasks(
 
 def hardware_of(target: TargetSpec) -> Hardware:
     """What a search may know of a target."""
-    from tunewright.core.tvm_adapter.target import vector_lanes
+    from tunewright.core.tvm_adapter.target import num_vector_registers, vector_lanes
 
-    return Hardware(target.num_threads, vector_lanes(target))
+    return Hardware(target.num_threads, vector_lanes(target), num_vector_registers(target))
 
 
 def _task_seed(seed: int, task: TuningTask) -> int:

@@ -17,8 +17,8 @@ import numpy.typing as npt
 from tunewright.core.tile_model import relative_speed
 from tunewright.core.types import FloatArray
 
-# What fits the 32 vector registers beside the operands.
-_MAX_ACCUMULATORS = 28
+# Registers of what the accumulators are multiplied with.
+_OTHER_REGISTERS = 4
 # Fewer do not hide the latency of a multiply-add.
 _MIN_ACCUMULATORS = 8
 # TVM's code for "inlined into its consumer": each element is computed again for each use.
@@ -45,6 +45,7 @@ class Hardware:
 
     num_threads: int = 1
     vector_lanes: int = 16  # of 32 bits
+    vector_registers: int = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +158,11 @@ def guess(nest: LoopNest, flat: FloatArray, hardware: Hardware) -> npt.NDArray[n
     if nest.is_unrolled:
         tiles = [flat[:, columns].astype(np.float64) for columns in nest.tiles]
         return relative_speed(
-            tiles, num_threads=hardware.num_threads, lanes=nest.lanes, num_results=nest.num_results
+            tiles,
+            num_threads=hardware.num_threads,
+            num_registers=hardware.vector_registers,
+            lanes=nest.lanes,
+            num_results=nest.num_results,
         )
     loops = np.log2(flat[:, nest.columns], dtype=np.float64)
     registers = _vectors(loops[:, -1], hardware) + loops[:, len(nest.columns) - nest.num_inner : -1].sum(
@@ -167,7 +172,7 @@ def guess(nest: LoopNest, flat: FloatArray, hardware: Hardware) -> npt.NDArray[n
     waste: _Logs = (
         _WASTED_LANES * _wasted_lanes(loops[:, -1], hardware)
         + _IDLE_THREADS * _idle_threads(nest, loops, hardware)
-        + _SPILLED * np.maximum(0.0, registers - math.log2(_MAX_ACCUMULATORS))
+        + _SPILLED * np.maximum(0.0, registers - math.log2(hardware.vector_registers - _OTHER_REGISTERS))
         + _TOO_FEW_ACCUMULATORS * np.maximum(0.0, math.log2(_MIN_ACCUMULATORS) - registers)
         + _NOT_UNROLLED * _not_unrolled(nest, loops, flat)
         + _RECOMPUTED * inlined

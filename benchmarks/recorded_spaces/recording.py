@@ -1,7 +1,7 @@
 """Time every point of a task's design space that can be found, into tuning logs of its own.
 
-One log for each pass over the space, which has an order of its own: a shared machine's speed drifts by more than
-good points differ.
+One log for each pass over the space, which has an order of its own: a shared machine's speed drifts by more
+than good points differ.
 """
 
 import random

@@ -38,21 +38,26 @@ class RecordedTask:
 
 
 def load(folder: Path, name: str) -> RecordedTask:
-    """What `recording.record` has left of a task: medians over the passes."""
+    """What `recording.record` has left of a task: the points of all passes, medians of their times."""
     known: dict[str, list[float]] = {}
-    for path in sorted(folder.glob(f"{name}.*.sqlite")):
+    trials: dict[str, RecordedTrial] = {}
+    paths = sorted(folder.glob(f"{name}.*.sqlite"))
+    for path in paths:
         with TuningLog.open(f"sqlite:///{path}", read_only=True) as log:
             [summary] = log.tasks()
-            trials = [
+            timed = [
                 trial
                 for session in log.sessions()
                 for trial in log.session_trials(session.session_id, with_features=True)
             ]
             task = log.task(summary.task_key)
-        times = calibrated_secs([trial.record.result for trial in trials])
-        for trial, secs in zip(trials, times, strict=True):
-            known.setdefault(trial.record.candidate.key, []).append(secs)
-    return RecordedTask(task, trials, {key: statistics.median(secs) for key, secs in known.items()})
+        times = calibrated_secs([trial.record.result for trial in timed])
+        for trial, secs in zip(timed, times, strict=True):
+            key = trial.record.candidate.key
+            trials[key] = trial
+            known.setdefault(key, []).append(secs)
+    medians = {key: statistics.median(secs) for key, secs in known.items() if len(secs) == len(paths)}
+    return RecordedTask(task, [trials[key] for key in medians], medians)
 
 
 class RecordedSpace:

@@ -8,9 +8,12 @@ from hypothesis import strategies as st
 from tunewright.core.tile_model import relative_speed
 
 
-def speed(*tiles: list[int], num_threads: int = 1, lanes: int | None = None) -> float:
+def speed(
+    *tiles: list[int], num_threads: int = 1, num_registers: int = 32, lanes: int | None = None
+) -> float:
     factors = [np.array([tile], dtype=np.float64) for tile in tiles]
-    return float(relative_speed(factors, num_threads=num_threads, lanes=lanes)[0])
+    speeds = relative_speed(factors, num_threads=num_threads, num_registers=num_registers, lanes=lanes)
+    return float(speeds[0])
 
 
 GOOD = ([1, 64, 8], [1, 16, 2, 16], [128, 4])
@@ -29,6 +32,13 @@ GOOD = ([1, 64, 8], [1, 16, 2, 16], [128, 4])
 )
 def test_what_wastes_is_slower(worse: tuple[list[int], ...]) -> None:
     assert speed(*worse) < speed(*GOOD)
+
+
+def test_accumulators_leave_registers_for_what_is_read() -> None:
+    """16 registers, as AVX2 has: 12 accumulators are better than 14; of 32 registers either is as good."""
+    twelve, fourteen = ([1, 84, 6], [1, 16, 2, 8], [128, 4]), ([1, 72, 7], [1, 16, 2, 8], [128, 4])
+    assert speed(*twelve, num_registers=16) > speed(*fourteen, num_registers=16) + 0.1
+    assert speed(*twelve) == pytest.approx(speed(*fourteen), abs=0.1)
 
 
 def test_chunks_that_do_not_divide_leave_threads_idle() -> None:

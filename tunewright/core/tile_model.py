@@ -26,11 +26,15 @@ _L3_CYCLES_PER_VECTOR = 2.0
 _L1_BYTES = 32 << 10
 _L2_BYTES = 1 << 20
 _BYTES_PER_CYCLE = 12.0  # from beyond a core's own caches
-_MAX_ACCUMULATORS = 28.0
+# Registers for other things than accumulators. Of a product's, a quarter: LLVM's scheduler loads operands too
+# early, and spills where they have only a few. Of whole spaces timed (two Winograd convolutions, a 1x1), the
+# model's favourite took 1.07, 1.27 and 1.04 times the fastest; with 4 of 32 it was 1.68, 1.50 and 1.16.
+_OPERAND_SHARE = 0.25
+_OTHER_REGISTERS = 4.0
 _LOOP_CYCLES = 1.0  # for the loop around the unrolled steps
-# LLVM keeps what several taps of a window read in registers, those that the accumulators leave. Fit to 38
-# timed tilings of convolutions with 12 to 28 accumulators; the worst took 2.3 times as long.
-_VECTOR_REGISTERS = 30.0
+# LLVM keeps what several taps of a window read in registers, those that the accumulators and two more leave.
+# Fit to 38 timed tilings of convolutions with 12 to 28 accumulators; the worst took 2.3 times as long.
+_REGISTERS_IN_WINDOWS = 2.0
 _READS_PER_REGISTER = 5.0
 _SLOWER_PER_SPILL = 0.0045
 # Without channels to reduce over: the loop around the unrolled taps, the border's branch before each vector
@@ -42,7 +46,12 @@ _BYTES = 4.0
 
 
 def relative_speed(
-    factors: Sequence[Numbers], *, num_threads: int, lanes: int | None = None, num_results: int = 1
+    factors: Sequence[Numbers],
+    *,
+    num_threads: int,
+    num_registers: int,
+    lanes: int | None = None,
+    num_results: int = 1,
 ) -> Numbers:
     """log2 of how fast tilings of one task run (n,), up to a constant; higher is better.
 
@@ -50,6 +59,7 @@ def relative_speed(
         factors: for each tile of a register-tiling sketch, in its order, the factors (n, levels): three
             levels of a spatial axis (chunks, tiles of a chunk, rows of a tile), four of the vector axis
             (chunks, tiles, vectors, lanes), two of a reduction (steps, steps unrolled).
+        num_registers: of one vector each.
         lanes: where an instruction fixes them; the last spatial axis is then that of vectors.
         num_results: accumulators for each element of the tile: as many vectors are read for it.
     """
@@ -61,12 +71,16 @@ def relative_speed(
     vectors, filled = vector[:, 2] * num_results, vector[:, 3]
     accumulators = _product((tile[:, 2] for tile in rows), ones) * vectors
     depth = math.prod(float(np.prod(tile[0])) for tile in reductions)
+    num_free = num_registers - _REGISTERS_IN_WINDOWS
+    max_accumulators = num_registers - _OTHER_REGISTERS
     if len(reductions) == 1 or (len(reductions) > 2 and np.prod(reductions[-1][0]) > 1):
         slab_bytes = depth * vectors * filled * _BYTES
-        cycles = _channel_step_cycles(rows, vectors, accumulators, reductions, slab_bytes)
+        cycles = _channel_step_cycles(rows, vectors, accumulators, reductions, slab_bytes, num_free)
+        if lanes is None:  # else an instruction reads its operands itself
+            max_accumulators = (1 - _OPERAND_SHARE) * num_registers
     else:
-        cycles = _window_step_cycles(rows, vectors, accumulators, reductions)
-    cycles = cycles * np.maximum(1.0, accumulators / _MAX_ACCUMULATORS)
+        cycles = _window_step_cycles(rows, vectors, accumulators, reductions, num_free)
+    cycles = cycles * np.maximum(1.0, accumulators / max_accumulators)
     chunks = _product((tile[:, 0] for tile in (*rows, vector)), ones)
     chunk_rows = _product((tile[:, 1] * tile[:, 2] for tile in rows), ones)
     chunk_columns = vector[:, 1] * vectors * filled
@@ -83,11 +97,13 @@ def _channel_step_cycles(
     accumulators: Numbers,
     reductions: Sequence[Numbers],
     slab_bytes: Numbers,
+    num_free: float,
 ) -> Numbers:
     """Cycles of a step of a product or convolution: every row reads a number, all of them the same vectors.
 
     Args:
         slab_bytes: what a column of tiles reads of the operand with the vectors, again for each of them.
+        num_free: registers for accumulators and what is read.
     """
     loads = accumulators / vectors
     far = np.select(
@@ -103,13 +119,17 @@ def _channel_step_cycles(
     *window, channels = reductions
     taps = _product((tile[:, 1] for tile in window), np.ones(len(vectors)))
     reads = loads * taps * channels[:, 1]
-    spills = np.maximum(0.0, reads - _READS_PER_REGISTER * np.maximum(0.0, _VECTOR_REGISTERS - accumulators))
+    spills = np.maximum(0.0, reads - _READS_PER_REGISTER * np.maximum(0.0, num_free - accumulators))
     cycles = cycles + _LOOP_CYCLES / (taps * channels[:, 1])
     return np.asarray(cycles * np.where(taps > 1, 1 + _SLOWER_PER_SPILL * spills, 1.0))
 
 
 def _window_step_cycles(
-    rows: Sequence[Numbers], vectors: Numbers, accumulators: Numbers, reductions: Sequence[Numbers]
+    rows: Sequence[Numbers],
+    vectors: Numbers,
+    accumulators: Numbers,
+    reductions: Sequence[Numbers],
+    num_free: float,
 ) -> Numbers:
     """Cycles of a step of a depthwise convolution or of pooling: every row reads vectors of its own.
 
@@ -135,7 +155,7 @@ def _window_step_cycles(
     cycles = cycles + (_WINDOW_LOOP_CYCLES + _BRANCH_CYCLES * read) / taps
     # Pooling needs no second operand, and takes the vectors straight from memory.
     live = np.where((taps > 1) & (weights > 0), accumulators + read, 0.0)
-    return np.asarray(cycles * (1 + _SLOWER_PER_LIVE_VECTOR * np.maximum(0.0, live - _VECTOR_REGISTERS)))
+    return np.asarray(cycles * (1 + _SLOWER_PER_LIVE_VECTOR * np.maximum(0.0, live - num_free)))
 
 
 def _product(arrays: Iterable[Numbers], ones: Numbers) -> Numbers:

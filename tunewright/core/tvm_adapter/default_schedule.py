@@ -27,7 +27,7 @@ from tunewright.core.tvm_adapter.register_tiling import (
     own_tiles,
 )
 from tunewright.core.tvm_adapter.row_tiling import row_tiling_sketches
-from tunewright.core.tvm_adapter.target import tvm_target, vector_lanes
+from tunewright.core.tvm_adapter.target import num_vector_registers, tvm_target, vector_lanes
 from tunewright.core.tvm_adapter.traces import (
     block_names,
     extent_of,
@@ -51,7 +51,7 @@ def default_trace(mod_json: str, target: TargetSpec) -> str:
     mod, lanes = load_module(mod_json), vector_lanes(target)
     tilings = own_sketches(mod, target)
     if tilings:
-        sketch, tiles = _fastest(tilings, target.num_threads, lanes)
+        sketch, tiles = _fastest(tilings, target, lanes)
         found = _realised(mod, sketch, tiles, target)
         if found is not None:
             return found
@@ -62,7 +62,7 @@ def default_trace(mod_json: str, target: TargetSpec) -> str:
     return simple_trace(mod_json, target)
 
 
-def _fastest(tilings: Sequence[Trace], num_threads: int, lanes: int) -> tuple[Trace, Tiles]:
+def _fastest(tilings: Sequence[Trace], target: TargetSpec, lanes: int) -> tuple[Trace, Tiles]:
     """Of random tiles those that should run fastest, always the same ones, and the sketch for them.
 
     The last sketch pads an input chunk by chunk, as long as it is in the cache. Where several chunks share
@@ -75,7 +75,11 @@ def _fastest(tilings: Sequence[Trace], num_threads: int, lanes: int) -> tuple[Tr
     drawn = [draw_tiles(own, rng, vector_lanes=lanes, num_results=num_results) for _ in range(_NUM_DRAWS)]
     factors = [np.array([tiles[inst] for tiles in drawn], dtype=np.float64) for inst in drawn[0]]
     speeds = relative_speed(
-        factors, num_threads=num_threads, lanes=fixed_lanes(sketch), num_results=num_results
+        factors,
+        num_threads=target.num_threads,
+        num_registers=num_vector_registers(target),
+        lanes=fixed_lanes(sketch),
+        num_results=num_results,
     )
     tiles = list(drawn[int(np.argmax(speeds))].values())
     columns = [tile for tile in tiles if len(tile) != REDUCTION_LEVELS][-1]

@@ -58,6 +58,13 @@ def vector_lanes(spec: TargetSpec) -> int:
     return 8 if "avx" in features else 4
 
 
+def num_vector_registers(spec: TargetSpec) -> int:
+    """How many vector registers the target has."""
+    target = tvm_target(spec)
+    features = {str(name) for name in llvm_get_cpu_features(target)}
+    return 32 if {"avx512f", "neon"} & features else 16
+
+
 def machine_info() -> MachineInfo:
     """Describe this machine from /proc, /sys and the installed packages."""
     return MachineInfo(
