@@ -130,8 +130,8 @@ def test_the_gates_of_a_tile_are_its_accumulators() -> None:
     rows, vectors, _ = own_tiles(sketch).values()
     assert (len(rows), len(vectors)) == (3, 4)
     tiles = [[1, 1, 2], [1, 1, 4, 16], [64, 1]]
-    assert not are_reasonable(tiles, vector_lanes=16, num_results=4)  # 32 accumulators
-    assert are_reasonable(tiles, vector_lanes=16)
+    assert not are_reasonable(tiles, vector_lanes=16, num_registers=32, num_results=4)  # 32 accumulators
+    assert are_reasonable(tiles, vector_lanes=16, num_registers=32)
 
 
 def test_the_work_of_a_step_is_counted_once() -> None:

@@ -66,7 +66,9 @@ def test_drawn_schedules_are_right(name: str) -> None:
 def test_accumulators_and_vectors_are_what_was_decided() -> None:
     workload = canonical_workload(kernels.matmul_relu(64, 64, 64).func, name="mm")
     (sketch,) = register_tiling_sketches(load_module(workload.mod_json), vector_lanes=8)
-    tiles = list(draw_tiles(own_tiles(sketch), np.random.default_rng(1), vector_lanes=8).values())
+    tiles = list(
+        draw_tiles(own_tiles(sketch), np.random.default_rng(1), vector_lanes=8, num_registers=16).values()
+    )
     assert [len(tile) for tile in tiles] == [3, 4, 2] and tiles[1][3] == 8
     assert [np.prod(tile) for tile in tiles] == [64, 64, 64]
 
@@ -84,7 +86,11 @@ def test_rows_of_a_tile_are_those_that_share_an_operand(kernel: kernels.Kernel, 
     sketch = register_tiling_sketches(load_module(workload.mod_json), vector_lanes=8)[-1]
     rng = np.random.default_rng(0)
     drawn = [
-        [tile[-1] for tile in draw_tiles(own_tiles(sketch), rng, vector_lanes=8).values() if len(tile) == 3]
+        [
+            tile[-1]
+            for tile in draw_tiles(own_tiles(sketch), rng, vector_lanes=8, num_registers=16).values()
+            if len(tile) == 3
+        ]
         for _ in range(50)
     ]
     assert [max(rows) > 1 for rows in zip(*drawn, strict=True)] == tiled
@@ -96,20 +102,30 @@ def test_no_structure_for_what_is_no_contraction() -> None:
         assert register_tiling_sketches(load_module(workload.mod_json), vector_lanes=16) == []
 
 
-@given(rows=st.integers(1, 64), vectors=st.integers(1, 8), steps=st.integers(1, 16), lanes=st.integers(1, 16))
-def test_what_is_reasonable(rows: int, vectors: int, steps: int, lanes: int) -> None:
+@given(
+    rows=st.integers(1, 64),
+    vectors=st.integers(1, 8),
+    steps=st.integers(1, 16),
+    lanes=st.integers(1, 16),
+    num_registers=st.sampled_from([16, 32]),
+)
+def test_what_is_reasonable(rows: int, vectors: int, steps: int, lanes: int, num_registers: int) -> None:
     tiles = [[2, 2, rows], [1, 2, vectors, lanes], [5, steps]]
-    fits = rows * vectors <= 30 and steps <= 8 and rows * vectors * steps <= 512
+    fits = rows * vectors <= num_registers - 2 and steps <= 8 and rows * vectors * steps <= 512
     extent = 2 * vectors * lanes
     fullest = max(n for n in range(1, 17) if extent % n == 0)
-    assert are_reasonable(tiles, vector_lanes=16) == (fits and lanes == fullest)
+    assert are_reasonable(tiles, vector_lanes=16, num_registers=num_registers) == (fits and lanes == fullest)
 
 
 def test_draws_are_the_same_again() -> None:
     workload = canonical_workload(kernels.conv2d_channels_last().func, name="conv")
     drawn = [
         [
-            list(draw_tiles(own_tiles(sketch), np.random.default_rng(7), vector_lanes=16).values())
+            list(
+                draw_tiles(
+                    own_tiles(sketch), np.random.default_rng(7), vector_lanes=16, num_registers=32
+                ).values()
+            )
             for sketch in register_tiling_sketches(load_module(workload.mod_json), vector_lanes=16)
         ]
         for _ in range(2)

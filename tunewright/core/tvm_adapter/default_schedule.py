@@ -72,12 +72,16 @@ def _fastest(tilings: Sequence[Trace], target: TargetSpec, lanes: int) -> tuple[
     sketch = tilings[-1]
     own = own_tiles(sketch)
     num_results = results_per_element(sketch)
-    drawn = [draw_tiles(own, rng, vector_lanes=lanes, num_results=num_results) for _ in range(_NUM_DRAWS)]
+    num_registers = num_vector_registers(target)
+    drawn = [
+        draw_tiles(own, rng, vector_lanes=lanes, num_registers=num_registers, num_results=num_results)
+        for _ in range(_NUM_DRAWS)
+    ]
     factors = [np.array([tiles[inst] for tiles in drawn], dtype=np.float64) for inst in drawn[0]]
     speeds = relative_speed(
         factors,
         num_threads=target.num_threads,
-        num_registers=num_vector_registers(target),
+        num_registers=num_registers,
         lanes=fixed_lanes(sketch),
         num_results=num_results,
     )

@@ -38,8 +38,9 @@ from tunewright.core.tvm_adapter.contraction import (
 from tunewright.core.tvm_adapter.traces import extent_of
 from tunewright.core.tvm_adapter.x86_intrinsics import DotIntrinsic
 
-# Of the 32 vector registers of AVX-512 and NEON some hold operands; AVX2 has 16, which the search finds out.
-MAX_ACCUMULATORS = 30
+# Registers that hold operands at least; most vector units have no more than 32.
+_LEAST_OTHER_REGISTERS = 2
+MAX_ACCUMULATORS = 32 - _LEAST_OTHER_REGISTERS
 MAX_UNROLLED_STEPS = 8
 # Multiply-adds of one unrolled body: more take seconds to compile and run no faster.
 _MAX_BODY = 512
@@ -88,28 +89,35 @@ def fills_vectors(sketch: Trace, *, vector_lanes: int) -> bool:
     return all(fullest_vector(extent, vector_lanes) >= _NEARLY_FULL * vector_lanes for extent in extents)
 
 
-def draw_tiles(own: Tiles, rng: np.random.Generator, *, vector_lanes: int, num_results: int = 1) -> Tiles:
+def draw_tiles(
+    own: Tiles, rng: np.random.Generator, *, vector_lanes: int, num_registers: int, num_results: int = 1
+) -> Tiles:
     """Random tiles of the same extents, none of them unreasonable; `own` where none was found.
 
     Args:
-        num_results: as `are_reasonable` takes it.
+        num_registers, num_results: as `are_reasonable` takes them.
     """
     for _ in range(_MAX_DRAWS):
         drawn = {
             inst: _random_tile(factors, int(inst.attrs[1]), rng, vector_lanes)
             for inst, factors in own.items()
         }
-        if are_reasonable(drawn.values(), vector_lanes=vector_lanes, num_results=num_results):
+        if are_reasonable(
+            drawn.values(), vector_lanes=vector_lanes, num_registers=num_registers, num_results=num_results
+        ):
             return drawn
     return own
 
 
-def are_reasonable(tiles: Iterable[Sequence[int]], *, vector_lanes: int, num_results: int = 1) -> bool:
+def are_reasonable(
+    tiles: Iterable[Sequence[int]], *, vector_lanes: int, num_registers: int, num_results: int = 1
+) -> bool:
     """Whether tiles leave the accumulators in registers, the code short, and the vectors full.
 
     Args:
         tiles: the factors of a schedule's tiles, outermost first: two of a reduction, three of a spatial
             axis, four of the vector axis.
+        num_registers: of one vector each.
         num_results: accumulators for each element of the tile.
     """
     accumulators, steps = num_results, 1
@@ -122,7 +130,7 @@ def are_reasonable(tiles: Iterable[Sequence[int]], *, vector_lanes: int, num_res
             accumulators *= factors[2]
         if len(factors) == VECTOR_LEVELS and factors[3] != fullest_vector(math.prod(factors), vector_lanes):
             return False
-    return accumulators <= MAX_ACCUMULATORS and accumulators * steps <= _MAX_BODY
+    return accumulators <= num_registers - _LEAST_OTHER_REGISTERS and accumulators * steps <= _MAX_BODY
 
 
 def _random_tile(

@@ -26,7 +26,7 @@ from tunewright.core.tvm_adapter.register_tiling import (
     fills_vectors,
     own_tiles,
 )
-from tunewright.core.tvm_adapter.target import tvm_target, vector_lanes
+from tunewright.core.tvm_adapter.target import num_vector_registers, tvm_target, vector_lanes
 from tunewright.core.tvm_adapter.traces import (
     ReplayError,
     block_names,
@@ -67,7 +67,7 @@ class TaskSpace:
             num_threads=1,
             rand_state=1,
         )
-        self._vector_lanes = vector_lanes(target)
+        self._vector_lanes, self._num_registers = vector_lanes(target), num_vector_registers(target)
         own = own_sketches(self._mod, target)
         self._num_own = len(own)
         if own and fills_vectors(own[0], vector_lanes=self._vector_lanes):
@@ -141,12 +141,23 @@ class TaskSpace:
 
     def _drawn(self, sketch: Trace, rng: np.random.Generator) -> Tiles:
         num_results = results_per_element(sketch)
-        return draw_tiles(own_tiles(sketch), rng, vector_lanes=self._vector_lanes, num_results=num_results)
+        return draw_tiles(
+            own_tiles(sketch),
+            rng,
+            vector_lanes=self._vector_lanes,
+            num_registers=self._num_registers,
+            num_results=num_results,
+        )
 
     def _is_reasonable(self, sketch: Trace, decisions: Sequence[DecisionValue]) -> bool:
         tiles = [factors for factors in decisions if isinstance(factors, tuple)]
         num_results = results_per_element(sketch)
-        return are_reasonable(tiles, vector_lanes=self._vector_lanes, num_results=num_results)
+        return are_reasonable(
+            tiles,
+            vector_lanes=self._vector_lanes,
+            num_registers=self._num_registers,
+            num_results=num_results,
+        )
 
     def _sketch_with_decisions(self, trace_json: str, decisions: Sequence[DecisionValue]) -> Trace | None:
         """The sketch that a recorded trace was grown from, with other decisions.
