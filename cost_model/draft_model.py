@@ -30,7 +30,6 @@ _MIN_LABEL = 1 / 32
 class DraftTrees:
     """Predicts log2 of best / value of one task's points from their decision vectors.
 
-    What is believed beforehand may be given with each point: then the trees learn what is wrong with that.
     Deterministic: equal data and seeds give equal predictions.
     """
 
@@ -39,21 +38,20 @@ class DraftTrees:
         self._booster: xgb.Booster | None = None
         self._offset = 0.0
 
-    def fit(self, vectors: FloatArray, labels: FloatArray, beliefs: npt.NDArray[np.float64]) -> None:
+    def fit(self, vectors: FloatArray, labels: FloatArray) -> None:
         """Forget everything, learn from `vectors` (n, n_columns), n >= 1.
 
         Args:
             labels: (n,) in [0, 1], higher is better; below 1/32 all are alike.
-            beliefs: (n,), log2 of the labels as expected, up to a constant; zeros for no opinion.
         """
         logarithms = np.log2(np.maximum(labels, _MIN_LABEL))
-        self._offset = float((logarithms - beliefs).mean())
+        self._offset = float(logarithms.mean())
         params = {**_PARAMS, "seed": self._seed, "base_score": 0.0}
-        data = xgb.DMatrix(vectors, label=logarithms - beliefs - self._offset, nthread=1)
+        data = xgb.DMatrix(vectors, label=logarithms - self._offset, nthread=1)
         self._booster = xgb.train(params, data, num_boost_round=_NUM_ROUNDS)
 
-    def predict(self, vectors: FloatArray, beliefs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """log2 of the labels (n,) of `vectors` (n, n_columns) and `beliefs` (n,), higher is better.
+    def predict(self, vectors: FloatArray) -> npt.NDArray[np.float64]:
+        """log2 of the labels (n,) of `vectors` (n, n_columns), higher is better.
 
         Raises:
             ModelNotFittedError: `fit` was never called.
@@ -63,4 +61,4 @@ class DraftTrees:
         if len(vectors) == 0:
             return np.empty(0, dtype=np.float64)
         learnt = np.asarray(self._booster.inplace_predict(vectors), dtype=np.float64)
-        return np.asarray(learnt + beliefs + self._offset, dtype=np.float64)
+        return np.asarray(learnt + self._offset, dtype=np.float64)

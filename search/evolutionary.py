@@ -69,8 +69,6 @@ class EvolutionaryConfig:
     opening_applied_per_trial: float = 6.0
     opening_random_share: float = 0.25
     transfer_share: float = 0.5
-    # How far the draft model starts from what the hardware makes one expect.
-    belief_weight: float = 1.0
     # Single steps from the best take this share of a batch when the last trials brought nothing.
     descent_share: float = 0.25
     descent_patience: int = 32
@@ -123,7 +121,6 @@ class EvolutionarySearch:
             self._told.decisions,
             draft_model,
             build_model,
-            belief_weight=self._config.belief_weight,
             build_weight=self._config.build_weight,
         )
         self._drafted: set[DecisionPoint] = set()  # never to be applied again

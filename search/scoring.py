@@ -11,8 +11,8 @@ from tunewright.search.strategy import DraftModel, Scores
 class DraftScorer:
     """Scores the points of one task: log2 of their speed up to a constant, less what their builds cost.
 
-    Before a trial that is what the hardware makes one expect, times `belief_weight`. The models learn what is
-    wrong with that. `build_weight`: what doubling the build time counts, in doublings of the run time.
+    Before a trial that is what the hardware makes one expect, afterwards what the models have learnt.
+    `build_weight`: what doubling the build time counts, in doublings of the run time.
     """
 
     def __init__(
@@ -21,13 +21,11 @@ class DraftScorer:
         draft_model: DraftModel,
         build_model: DraftModel | None,
         *,
-        belief_weight: float,
         build_weight: float,
     ) -> None:
         self._decisions = decisions
         self._draft_model = draft_model
         self._build_model = build_model if build_weight > 0.0 else None
-        self._belief_weight = belief_weight
         self._build_weight = build_weight
         self._knows_builds = False
         self._known: dict[DecisionPoint, float] = {}  # since the last fit: generations share most points
@@ -37,17 +35,15 @@ class DraftScorer:
         of the builds."""
         self._known.clear()
         points = list(secs)
-        beliefs = self.believe(points)
-        self._draft_model.fit(self._decisions.vectors(points), _labels(secs), beliefs)
+        self._draft_model.fit(self._decisions.vectors(points), _labels(secs))
         self._knows_builds = self._build_model is not None and bool(build_secs)
         if self._build_model is not None and build_secs:
             points = list(build_secs)
-            no_beliefs = np.zeros(len(points))
-            self._build_model.fit(self._decisions.vectors(points), _labels(build_secs), no_beliefs)
+            self._build_model.fit(self._decisions.vectors(points), _labels(build_secs))
 
     def believe(self, points: Sequence[DecisionPoint]) -> Scores:
         """Scores (n_points,) without any trial."""
-        return self._belief_weight * self._decisions.guesses(points)
+        return self._decisions.guesses(points)
 
     def predict(self, points: Sequence[DecisionPoint]) -> Scores:
         """Scores (n_points,) after `fit`."""
@@ -59,11 +55,10 @@ class DraftScorer:
         """log2 of how long the points (n_points,) build, up to a constant; zeros where nothing is known."""
         if self._build_model is None or not self._knows_builds:
             return np.zeros(len(points))
-        return -self._build_model.predict(self._decisions.vectors(points), np.zeros(len(points)))
+        return -self._build_model.predict(self._decisions.vectors(points))
 
     def _predict(self, points: Sequence[DecisionPoint]) -> Scores:
-        vectors = self._decisions.vectors(points)
-        scores = self._draft_model.predict(vectors, self.believe(points))
+        scores = self._draft_model.predict(self._decisions.vectors(points))
         return scores - self._build_weight * self.build_costs(points)
 
 

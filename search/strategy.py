@@ -31,15 +31,12 @@ class CostModel(Protocol):
 class DraftModel(Protocol):
     """Values of one task's decision vectors: cheap enough to be refit before every batch."""
 
-    def fit(self, vectors: FloatArray, labels: FloatArray, beliefs: Scores) -> None:
-        """Learn anew from `vectors` (n, n_columns) with `labels` (n,) in [0, 1], higher is better.
-
-        `beliefs` (n,): log2 of the labels as expected without any trial, up to a constant.
-        """
+    def fit(self, vectors: FloatArray, labels: FloatArray) -> None:
+        """Learn anew from `vectors` (n, n_columns) with `labels` (n,) in [0, 1], higher is better."""
         ...
 
-    def predict(self, vectors: FloatArray, beliefs: Scores) -> Scores:
-        """log2 of the labels (n,) of `vectors` (n, n_columns) with `beliefs` (n,)."""
+    def predict(self, vectors: FloatArray) -> Scores:
+        """log2 of the labels (n,) of `vectors` (n, n_columns)."""
         ...
 
 

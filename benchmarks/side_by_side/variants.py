@@ -111,7 +111,6 @@ SEARCH_TECHNIQUES: dict[str, Change] = {
     "small-batches": _options(batch_size=64),
     "two-stages": _search(applied_per_trial=1.0),
     "suited-opening": _search(opening_drafts=0),
-    "beliefs": _search(belief_weight=0.0),
     "descent": _search(descent_share=0.0),
     "build-weight": _search(build_weight=0.0),
     "diversity": _search(max_sibling_share=1.0),

@@ -232,9 +232,9 @@ def test_pruned_trials_count_as_slow_and_lost_workers_as_nothing() -> None:
 class SpyTrees(DraftTrees):
     labels = np.empty(0, dtype=np.float32)
 
-    def fit(self, vectors: np.ndarray, labels: np.ndarray, beliefs: np.ndarray) -> None:
+    def fit(self, vectors: np.ndarray, labels: np.ndarray) -> None:
         self.labels = labels
-        super().fit(vectors, labels, beliefs)
+        super().fit(vectors, labels)
 
 
 def _failed(trial: RecordedTrial, kind: FailureKind) -> RecordedTrial:
