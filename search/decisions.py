@@ -10,12 +10,12 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tunewright.core.factors import prime_factors
 from tunewright.core.keys import canonical_json
 from tunewright.core.types import DecisionValue, FloatArray
 from tunewright.search.loop_nest import INLINED, Hardware, LoopNest, guess, read_nest
@@ -357,7 +357,7 @@ def _move_prime(hole: Tile, tile: tuple[int, ...], rng: random.Random) -> tuple[
     """One prime factor moved from one level to another; a random tile where the limit forbids the move."""
     factors = list(tile)
     source = rng.choice([level for level, factor in enumerate(factors) if factor > 1])
-    prime = rng.choice(_primes(factors[source]))
+    prime = rng.choice(prime_factors(factors[source]))
     factors[source] //= prime
     sink = int(rng.random() * (hole.num_levels - 1))
     sink += sink >= source
@@ -367,7 +367,7 @@ def _move_prime(hole: Tile, tile: tuple[int, ...], rng: random.Random) -> tuple[
 
 def _prime_moves(hole: Tile, tile: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
     for source, sink in itertools.permutations(range(hole.num_levels), 2):
-        for prime in sorted(set(_primes(tile[source]))):
+        for prime in sorted(set(prime_factors(tile[source]))):
             factors = list(tile)
             factors[source] //= prime
             factors[sink] *= prime
@@ -378,7 +378,7 @@ def _prime_moves(hole: Tile, tile: tuple[int, ...]) -> Iterator[tuple[int, ...]]
 def _random_tile(hole: Tile, rng: random.Random) -> tuple[int, ...]:
     """Every prime factor at a random level, the innermost within its limit."""
     factors = [1] * hole.num_levels
-    primes = list(_primes(hole.extent))
+    primes = list(prime_factors(hole.extent))
     rng.shuffle(primes)
     for prime in primes:
         level = int(rng.random() * hole.num_levels)  # a third of randrange's time
@@ -389,23 +389,4 @@ def _random_tile(hole: Tile, rng: random.Random) -> tuple[int, ...]:
 
 
 def _num_moves(hole: Tile) -> int:
-    return len(_primes(hole.extent)) if hole.num_levels > 1 else 0
-
-
-@lru_cache(maxsize=4096)
-def divisors(value: int) -> tuple[int, ...]:
-    """All divisors, ascending."""
-    small = [divisor for divisor in range(1, math.isqrt(value) + 1) if value % divisor == 0]
-    return (*small, *(value // divisor for divisor in reversed(small) if divisor * divisor != value))
-
-
-@lru_cache(maxsize=4096)
-def _primes(value: int) -> tuple[int, ...]:
-    """Prime factors, ascending; trial division, as extents are small."""
-    primes, divisor = [], 2
-    while divisor * divisor <= value:
-        while value % divisor == 0:
-            primes.append(divisor)
-            value //= divisor
-        divisor += 1
-    return (*primes, value) if value > 1 else tuple(primes)
+    return len(prime_factors(hole.extent)) if hole.num_levels > 1 else 0

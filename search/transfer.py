@@ -8,6 +8,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+from tunewright.core.factors import divisors
 from tunewright.core.types import Candidate, DecisionValue, Draft, Origin, RecordedTrial, known_secs
 from tunewright.search.decisions import (
     DecisionPoint,
@@ -16,7 +17,6 @@ from tunewright.search.decisions import (
     ParsedTrace,
     Sketch,
     Tile,
-    divisors,
     parse_trace,
 )
 from tunewright.search.population import Drafts

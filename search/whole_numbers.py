@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
+from tunewright.core.factors import divisors
 from tunewright.core.types import DecisionValue
-from tunewright.search.decisions import DecisionPoint, DecisionSpace, Hole, Sketch, Tile, divisors
+from tunewright.search.decisions import DecisionPoint, DecisionSpace, Hole, Sketch, Tile
 from tunewright.search.transfer import fit_tile
 
 Numbers = dict[str, int]

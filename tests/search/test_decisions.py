@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.search.landscapes import gemm_landscape
-from tunewright.search.decisions import DecisionPoint, DecisionSpace, Tile, crossover, divisors
+from tunewright.core.factors import divisors
+from tunewright.search.decisions import DecisionPoint, DecisionSpace, Tile, crossover
 
 MAX_INNERMOST = 16
 

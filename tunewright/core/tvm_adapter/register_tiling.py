@@ -26,6 +26,7 @@ from tvm.s_tir import SBlock
 from tvm.s_tir.schedule import ExprRV, Instruction, LoopRV, SBlockRV, Schedule, Trace
 from tvm.tirx import IterVar
 
+from tunewright.core.factors import prime_factors
 from tunewright.core.tile_model import REDUCTION_LEVELS
 from tunewright.core.tvm_adapter.contraction import (
     Contraction,
@@ -97,10 +98,11 @@ def draw_tiles(
     Args:
         num_registers, num_results: as `are_reasonable` takes them.
     """
+    # Looking at an instruction takes longer than drawing a factor.
+    innermost = {inst: int(inst.attrs[1]) for inst in own}
     for _ in range(_MAX_DRAWS):
         drawn = {
-            inst: _random_tile(factors, int(inst.attrs[1]), rng, vector_lanes)
-            for inst, factors in own.items()
+            inst: _random_tile(factors, innermost[inst], rng, vector_lanes) for inst, factors in own.items()
         }
         if are_reasonable(
             drawn.values(), vector_lanes=vector_lanes, num_registers=num_registers, num_results=num_results
@@ -144,12 +146,8 @@ def _random_tile(
         rest //= lanes[0]
     num_levels = len(factors) - len(lanes) - (max_innermost == 1)
     tile = [1] * (len(factors) - len(lanes))
-    prime = 2
-    while rest > 1:
-        while rest % prime == 0:
-            tile[rng.integers(num_levels)] *= prime
-            rest //= prime
-        prime += 1
+    for prime in prime_factors(rest):
+        tile[rng.integers(num_levels)] *= prime
     return tile + lanes
 
 
