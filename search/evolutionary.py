@@ -193,12 +193,11 @@ class EvolutionarySearch:
         config, rng = self._config, random.Random(self._ledger.next_seed())
         self._scorer.fit(self._told.secs, self._told.build_secs)
         parents = self._told.fastest_first()
-        drafts = evolve(
-            self._told.decisions, parents, self._survivors, self._scorer.predict, rng, config.evolution
-        )
-        drafts = self._with_steps(drafts, parents)
         known = self._drafted | self._told.secs.keys()
-        drafts = {point: draft for point, draft in drafts.items() if point not in known}
+        drafts = evolve(
+            self._told.decisions, parents, known, self._survivors, self._scorer.predict, rng, config.evolution
+        )
+        drafts = self._with_steps(drafts, parents, known)
         self._survivors = _first(drafts, config.max_survivors)
 
         n_random = min(n, math.floor(config.random_share * n + rng.random()))
@@ -222,13 +221,16 @@ class EvolutionarySearch:
         secs = list(self._told.secs.values())
         return len(secs) - 1 - secs.index(min(secs)) >= self._config.descent_patience
 
-    def _with_steps(self, drafts: Drafts, parents: Mapping[DecisionPoint, Candidate]) -> Drafts:
-        """The drafts, best first, with all single steps from the best parents."""
+    def _with_steps(
+        self, drafts: Drafts, parents: Mapping[DecisionPoint, Candidate], known: Set[DecisionPoint]
+    ) -> Drafts:
+        """The drafts, best first, with all single steps from the best parents that are not known."""
         if self._config.descent_share == 0.0:
             return drafts
         for point, candidate in reversed(list(itertools.islice(parents.items(), _NUM_SUMMITS))):
             for step in self._told.decisions.neighbours(point):
-                drafts[step] = Draft(candidate, step.decisions, Origin.DESCENT)
+                if step not in known:
+                    drafts[step] = Draft(candidate, step.decisions, Origin.DESCENT)
         return dict(best_drafts(drafts, self._scorer.predict, len(drafts)))
 
     def _without_drafted(self, drafts: Drafts) -> Drafts:

@@ -1,7 +1,7 @@
 """Evolution of drafts: thousands of points, none of them applied, scored by a model of their decisions."""
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ Scorer = Callable[[Sequence[DecisionPoint]], Scores]
 class EvolutionConfig:
     """How many drafts are made before each batch, at some 20 us each, and how."""
 
-    population_size: int = 384
+    population_size: int = 192
     num_generations: int = 4
     # New blood in every generation: without it the population ends in the basin of the first batch.
     fresh_share: float = 0.2
@@ -30,16 +30,20 @@ class EvolutionConfig:
 def evolve(
     space: DecisionSpace,
     measured: Mapping[DecisionPoint, Candidate],
+    known: Set[DecisionPoint],
     survivors: Drafts,
     score: Scorer,
     rng: random.Random,
     config: EvolutionConfig,
 ) -> Drafts:
-    """The best drafts after some generations, best first, what was measured among them.
+    """All new drafts of some generations, best first.
+
+    What was measured breeds as well, but takes nobody's place: a long session has measured most of the best.
 
     Args:
         measured: the parents of the first generation, best first; not empty. Each of them stands for
             itself and lends its sketch to fresh blood.
+        known: what is not wanted.
         survivors: drafts of an earlier call, which compete again.
     """
     ancestors = list(measured.items())
@@ -48,6 +52,7 @@ def evolve(
     }
     for point, draft in survivors.items():
         population.setdefault(point, draft)
+    found = dict(survivors)
     ranked = best_drafts(population, score, config.population_size)
     for _ in range(config.num_generations):
         for _ in range(config.population_size):
@@ -57,9 +62,11 @@ def evolve(
             else:
                 crosses = kind < config.fresh_share + config.crossover_share
                 child, draft = breed(space, ranked, crosses, rng, config)
+            found.setdefault(child, draft)
             population.setdefault(child, draft)
         population = dict(ranked := best_drafts(population, score, config.population_size))
-    return population
+    new = {point: draft for point, draft in found.items() if point not in known}
+    return dict(best_drafts(new, score, len(new)))
 
 
 def random_draft(

@@ -160,7 +160,7 @@ def test_applies_no_more_than_it_may() -> None:
 
 def test_what_was_applied_in_vain_waits_for_later_batches() -> None:
     landscape = gemm_landscape()
-    strategy = told_strategy(landscape, EvolutionaryConfig(random_share=0.0))
+    strategy = told_strategy(landscape, EvolutionaryConfig(random_share=0.0, applied_per_trial=2.0))
     applied_earlier: set[str] = set()
     num_waited = 0
     for index in range(6):
