@@ -57,13 +57,14 @@ _MIN_TRIALS_TO_FIT = 16
 _REFIT_GROWTH = 1.5
 # Small batches find more at first. Larger ones leave CPUs idle less often, and find as much later.
 _MAX_BATCH_GROWTH = 4
-_RACE_SIZE, _MAX_RIVALS = 3, 8
+_RACE_SIZE, _MAX_RIVALS = 3, 16
 RACE_ROUNDS = 25
 # What the races of a task take, builds included: kept of a time budget, but for most of a short one.
 _RACE_SECS_PER_TASK = 1.0
 _MAX_RACE_SHARE = 0.25
-# A record that has not raced may outrank a raced one by luck: then it races too, but not for ever.
-_MAX_RACES = 3
+# A record that has not raced may outrank a raced one by luck: then it races too, but not for ever. Of those
+# whose times do not compare many may, and once only: a raced one is known.
+_MAX_RACES, _MAX_RACES_OF_OTHERS = 3, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,9 +305,11 @@ class TuningSession:
         for state in self._states:
             entrants: Sequence[RecordedTrial] = state.race_entrants()
             raced: set[int] = set()
-            for _ in range(_MAX_RACES):
+            for attempt in range(_MAX_RACES_OF_OTHERS):
                 ranked = self._ranked(state)
                 if len(entrants) < 2 or (ranked and self._has_raced(ranked[0], raced)):
+                    break
+                if attempt >= _MAX_RACES and self._is_comparable(ranked[0].trial):
                     break
                 self._race(state, entrants)
                 raced.update(trial.record_id for trial in entrants)
