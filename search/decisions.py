@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from tunewright.core.factors import prime_factors
 from tunewright.core.keys import canonical_json
+from tunewright.core.tile_rules import VECTOR_LEVELS, are_reasonable, fullest_vector
 from tunewright.core.types import DecisionValue, FloatArray
 from tunewright.search.loop_nest import INLINED, Hardware, LoopNest, guess, read_nest
 
@@ -153,6 +154,19 @@ class DecisionSpace:
                 expected[members] = guess(sketch.nest, flat, self._hardware)
         return expected
 
+    def is_reasonable(self, point: DecisionPoint) -> bool:
+        """Whether the space has the point: a sketch of our own has only such tiles as are worth a trial."""
+        nest = point.sketch.nest
+        if nest is None or not nest.is_unrolled:
+            return True
+        tiles = [value for value in point.decisions if isinstance(value, tuple)]
+        return are_reasonable(
+            tiles,
+            vector_lanes=self._hardware.vector_lanes,
+            num_registers=self._hardware.vector_registers,
+            num_results=nest.num_results,
+        )
+
     def mutate(self, point: DecisionPoint, rng: random.Random) -> DecisionPoint:
         """A neighbour: one prime factor moved inside a tile, now and then all of them; or another number.
 
@@ -165,7 +179,9 @@ class DecisionSpace:
         hole, value = point.sketch.holes[position], point.decisions[position]
         if isinstance(hole, Tile) and isinstance(value, tuple):
             changed: DecisionValue = (
-                _random_tile(hole, rng) if rng.random() < _REDRAWN_SHARE else _move_prime(hole, value, rng)
+                self._random_tile(point.sketch, hole, rng)
+                if rng.random() < _REDRAWN_SHARE
+                else _move_prime(hole, value, rng)
             )
         else:
             others = [other for other in self.numbers(point.sketch, position) if other != value]
@@ -207,12 +223,21 @@ class DecisionSpace:
         return DecisionPoint(
             point.sketch,
             tuple(
-                _random_tile(hole, rng)
+                self._random_tile(point.sketch, hole, rng)
                 if isinstance(hole, Tile)
                 else rng.choice(self.numbers(point.sketch, position))
                 for position, hole in enumerate(point.sketch.holes)
             ),
         )
+
+    def _random_tile(self, sketch: Sketch, hole: Tile, rng: random.Random) -> tuple[int, ...]:
+        """In a sketch of our own, vectors are as full as they can be: few tiles of all factors have such."""
+        is_own = sketch.nest is not None and sketch.nest.is_unrolled
+        if not is_own or hole.num_levels != VECTOR_LEVELS:
+            return _random_tile(hole, rng)
+        lanes = fullest_vector(hole.extent, self._hardware.vector_lanes)
+        rest = Tile(hole.extent // lanes, hole.num_levels - 1, hole.extent)
+        return (*_random_tile(rest, rng), lanes)
 
     def numbers(self, sketch: Sketch, position: int) -> Sequence[int]:
         """What may stand in a hole that is no tile; the locations are those that were seen."""

@@ -177,6 +177,7 @@ class EvolutionarySearch:
         drafts = dict(
             random_draft(self._told.decisions, ancestors, rng) for _ in range(self._config.opening_drafts)
         )
+        drafts = {p: draft for p, draft in drafts.items() if self._told.decisions.is_reasonable(p)}
         return dict(best_drafts(drafts, self._scorer.believe, len(drafts)))
 
     def _promising(self, foreign: Drafts, suited: Drafts) -> Drafts:
@@ -229,7 +230,7 @@ class EvolutionarySearch:
             return drafts
         for point, candidate in reversed(list(itertools.islice(parents.items(), _NUM_SUMMITS))):
             for step in self._told.decisions.neighbours(point):
-                if step not in known:
+                if step not in known and self._told.decisions.is_reasonable(step):
                     drafts[step] = Draft(candidate, step.decisions, Origin.DESCENT)
         return dict(best_drafts(drafts, self._scorer.predict, len(drafts)))
 

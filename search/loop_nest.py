@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunewright.core.tile_model import relative_speed
+from tunewright.core.tile_rules import REDUCTION_LEVELS
 from tunewright.core.types import FloatArray
 
 # Registers of what the accumulators are multiplied with.
@@ -23,7 +24,6 @@ _OTHER_REGISTERS = 4
 _MIN_ACCUMULATORS = 8
 # TVM's code for "inlined into its consumer": each element is computed again for each use.
 INLINED = -2
-_REDUCTION_LEVELS = 2
 
 _UNLIMITED = 1 << 30
 
@@ -102,7 +102,7 @@ def read_nest(instructions: Sequence[Sequence[Any]], columns: Mapping[int, slice
     locations: list[int] = []
     for index, (kind, inputs, attributes, outputs) in enumerate(instructions):
         if kind == "SamplePerfectTile":
-            is_reduction = attributes[0] == _REDUCTION_LEVELS
+            is_reduction = attributes[0] == REDUCTION_LEVELS
             start = columns[index].start
             tiles.append(columns[index])
             factors |= {name: (start + level, is_reduction) for level, name in enumerate(outputs)}

@@ -62,8 +62,9 @@ def evolve(
             else:
                 crosses = kind < config.fresh_share + config.crossover_share
                 child, draft = breed(space, ranked, crosses, rng, config)
-            found.setdefault(child, draft)
-            population.setdefault(child, draft)
+            if space.is_reasonable(child):
+                found.setdefault(child, draft)
+                population.setdefault(child, draft)
         population = dict(ranked := best_drafts(population, score, config.population_size))
     new = {point: draft for point, draft in found.items() if point not in known}
     return dict(best_drafts(new, score, len(new)))

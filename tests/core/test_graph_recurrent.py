@@ -12,13 +12,14 @@ from tvm import relax
 
 import tunewright.core.tvm_adapter  # noqa: F401  # hides torch before TVM is imported
 from tests.core.relax_modules import module, ops, run
+from tunewright.core.tile_rules import are_reasonable
 from tunewright.core.trace_rules import check_trace
 from tunewright.core.tvm_adapter.canonical import canonical_workload, load_module
 from tunewright.core.tvm_adapter.default_schedule import default_trace
 from tunewright.core.tvm_adapter.gated_tiling import gated_tiling_sketches, results_per_element
 from tunewright.core.tvm_adapter.graph_recurrent import fuse_steps
 from tunewright.core.tvm_adapter.kernel import build_kernel, replay
-from tunewright.core.tvm_adapter.register_tiling import are_reasonable, own_tiles
+from tunewright.core.tvm_adapter.register_tiling import own_tiles
 from tunewright.core.tvm_adapter.space import TaskSpace
 from tunewright.core.tvm_adapter.target import host_target
 from tunewright.core.types import TaskKey, Workload

@@ -11,14 +11,10 @@ from hypothesis import strategies as st
 pytest.importorskip("tvm")
 
 from tests.core import kernels
+from tunewright.core.tile_rules import are_reasonable
 from tunewright.core.tvm_adapter.canonical import canonical_workload, load_module
 from tunewright.core.tvm_adapter.kernel import build_kernel, replay
-from tunewright.core.tvm_adapter.register_tiling import (
-    are_reasonable,
-    draw_tiles,
-    own_tiles,
-    register_tiling_sketches,
-)
+from tunewright.core.tvm_adapter.register_tiling import draw_tiles, own_tiles, register_tiling_sketches
 from tunewright.core.tvm_adapter.space import TaskSpace
 from tunewright.core.tvm_adapter.target import host_target
 from tunewright.core.types import TaskKey

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-Numbers = npt.NDArray[np.float64]
+from tunewright.core.tile_rules import REDUCTION_LEVELS
 
-REDUCTION_LEVELS = 2
+Numbers = npt.NDArray[np.float64]
 
 _MULTIPLY_ADDS_PER_CYCLE = 2.0
 _LOADS_PER_CYCLE = 2.0

@@ -7,7 +7,6 @@ What can be computed on the way is inlined. Axes that no tile fits are padded: 1
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any
 
 import tvm
@@ -15,6 +14,7 @@ from tvm.s_tir import SBlock
 from tvm.s_tir.schedule import SBlockRV, Schedule
 from tvm.tirx import IndexMap, IterVar, Var
 
+from tunewright.core.tile_rules import fullest_vector
 from tunewright.core.tvm_adapter.traces import block_named, block_names, inlined, is_branching, new_schedule
 
 # TVM moves a block with this annotation out of the kernel, to where a model is loaded.
@@ -123,12 +123,6 @@ def axis_extent(axis: IterVar) -> int:
 def _is_inlinable(schedule: Schedule, block: SBlockRV) -> bool:
     """The branch of a border would be taken again for each use."""
     return not is_reduction(schedule, block) and not is_branching(schedule, block)
-
-
-@cache
-def fullest_vector(extent: int, vector_lanes: int) -> int:
-    """Lanes of the fullest vector that divides an axis."""
-    return max(lanes for lanes in range(1, vector_lanes + 1) if extent % lanes == 0)
 
 
 def _padded(contraction: Contraction, vector_lanes: int, group: int) -> Contraction:

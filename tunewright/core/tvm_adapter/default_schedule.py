@@ -16,7 +16,8 @@ from tvm.s_tir import meta_schedule as ms
 from tvm.s_tir.schedule import LoopRV, SBlockRV, Schedule, Trace
 from tvm.tirx import IterVar
 
-from tunewright.core.tile_model import REDUCTION_LEVELS, relative_speed
+from tunewright.core.tile_model import relative_speed
+from tunewright.core.tile_rules import REDUCTION_LEVELS
 from tunewright.core.tvm_adapter.canonical import load_module
 from tunewright.core.tvm_adapter.contraction import packs_weights
 from tunewright.core.tvm_adapter.dot_tiling import fixed_lanes, own_sketches

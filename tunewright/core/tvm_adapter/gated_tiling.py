@@ -16,21 +16,16 @@ import tvm
 from tvm.s_tir.schedule import LoopRV, Schedule, Trace
 from tvm.tirx import IterVar
 
-from tunewright.core.tile_model import REDUCTION_LEVELS
-from tunewright.core.tvm_adapter.contraction import (
-    Contraction,
-    find_contraction,
-    fullest_vector,
-    spatial_axes,
-)
-from tunewright.core.tvm_adapter.register_tiling import (
-    LEAST_LANES,
+from tunewright.core.tile_rules import (
     MAX_ACCUMULATORS,
     MAX_UNROLLED_STEPS,
+    REDUCTION_LEVELS,
     SPATIAL_LEVELS,
     VECTOR_LEVELS,
-    unroll_and_vectorize,
+    fullest_vector,
 )
+from tunewright.core.tvm_adapter.contraction import Contraction, find_contraction, spatial_axes
+from tunewright.core.tvm_adapter.register_tiling import LEAST_LANES, unroll_and_vectorize
 from tunewright.core.tvm_adapter.traces import extent_of
 
 

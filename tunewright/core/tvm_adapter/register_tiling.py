@@ -18,7 +18,7 @@ How much is unrolled is limited, as LLVM's time grows faster than the code.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import tvm
@@ -27,30 +27,30 @@ from tvm.s_tir.schedule import ExprRV, Instruction, LoopRV, SBlockRV, Schedule, 
 from tvm.tirx import IterVar
 
 from tunewright.core.factors import prime_factors
-from tunewright.core.tile_model import REDUCTION_LEVELS
+from tunewright.core.tile_rules import (
+    MAX_ACCUMULATORS,
+    MAX_UNROLLED_STEPS,
+    REDUCTION_LEVELS,
+    SPATIAL_LEVELS,
+    VECTOR_LEVELS,
+    are_reasonable,
+    fullest_vector,
+)
 from tunewright.core.tvm_adapter.contraction import (
     Contraction,
     axis_extent,
     batch_axes,
     find_contraction,
-    fullest_vector,
     spatial_axes,
 )
 from tunewright.core.tvm_adapter.traces import extent_of
 from tunewright.core.tvm_adapter.x86_intrinsics import DotIntrinsic
 
-# Registers that hold operands at least; most vector units have no more than 32.
-_LEAST_OTHER_REGISTERS = 2
-MAX_ACCUMULATORS = 32 - _LEAST_OTHER_REGISTERS
-MAX_UNROLLED_STEPS = 8
-# Multiply-adds of one unrolled body: more take seconds to compile and run no faster.
-_MAX_BODY = 512
 MAX_PAD_LANES = 64
 # Shorter vectors of an epilogue are left to LLVM, which masks them.
 LEAST_LANES = 4
 _MAX_DRAWS = 1000
 _NEARLY_FULL = 0.6
-SPATIAL_LEVELS, VECTOR_LEVELS = 3, 4
 
 Tiles = dict[Instruction, list[int]]
 
@@ -109,30 +109,6 @@ def draw_tiles(
         ):
             return drawn
     return own
-
-
-def are_reasonable(
-    tiles: Iterable[Sequence[int]], *, vector_lanes: int, num_registers: int, num_results: int = 1
-) -> bool:
-    """Whether tiles leave the accumulators in registers, the code short, and the vectors full.
-
-    Args:
-        tiles: the factors of a schedule's tiles, outermost first: two of a reduction, three of a spatial
-            axis, four of the vector axis.
-        num_registers: of one vector each.
-        num_results: accumulators for each element of the tile.
-    """
-    accumulators, steps = num_results, 1
-    for factors in tiles:
-        if len(factors) == REDUCTION_LEVELS:
-            steps *= factors[1]
-            if factors[1] > MAX_UNROLLED_STEPS:
-                return False
-        else:
-            accumulators *= factors[2]
-        if len(factors) == VECTOR_LEVELS and factors[3] != fullest_vector(math.prod(factors), vector_lanes):
-            return False
-    return accumulators <= num_registers - _LEAST_OTHER_REGISTERS and accumulators * steps <= _MAX_BODY
 
 
 def _random_tile(

@@ -9,7 +9,8 @@ import tvm
 from tvm.s_tir.schedule import LoopRV, SBlockRV, Schedule, Trace
 from tvm.tirx import IterVar
 
-from tunewright.core.tvm_adapter.contraction import fullest_vector, is_reduction
+from tunewright.core.tile_rules import fullest_vector
+from tunewright.core.tvm_adapter.contraction import is_reduction
 from tunewright.core.tvm_adapter.traces import block_named, block_names, extent_of, inlined, new_schedule
 
 _LEAST_LANES = 4

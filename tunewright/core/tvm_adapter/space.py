@@ -15,17 +15,12 @@ from tvm.s_tir.schedule import Instruction, Schedule, Trace
 from tvm_ffi import structural_hash
 
 from tunewright.core.keys import digest
+from tunewright.core.tile_rules import are_reasonable
 from tunewright.core.tvm_adapter.canonical import load_module
 from tunewright.core.tvm_adapter.contraction import PACKS_WEIGHTS, packs_weights
 from tunewright.core.tvm_adapter.dot_tiling import own_sketches
 from tunewright.core.tvm_adapter.gated_tiling import results_per_element
-from tunewright.core.tvm_adapter.register_tiling import (
-    Tiles,
-    are_reasonable,
-    draw_tiles,
-    fills_vectors,
-    own_tiles,
-)
+from tunewright.core.tvm_adapter.register_tiling import Tiles, draw_tiles, fills_vectors, own_tiles
 from tunewright.core.tvm_adapter.target import num_vector_registers, tvm_target, vector_lanes
 from tunewright.core.tvm_adapter.traces import (
     ReplayError,

@@ -20,17 +20,16 @@ from collections.abc import Sequence
 import tvm
 from tvm.s_tir.schedule import LoopRV, SBlockRV, Schedule, Trace
 
-from tunewright.core.tile_model import REDUCTION_LEVELS
-from tunewright.core.tvm_adapter.contraction import fullest_vector, is_reduction
-from tunewright.core.tvm_adapter.register_tiling import (
-    LEAST_LANES,
+from tunewright.core.tile_rules import (
     MAX_ACCUMULATORS,
-    MAX_PAD_LANES,
     MAX_UNROLLED_STEPS,
+    REDUCTION_LEVELS,
     SPATIAL_LEVELS,
     VECTOR_LEVELS,
-    unroll_and_vectorize,
+    fullest_vector,
 )
+from tunewright.core.tvm_adapter.contraction import is_reduction
+from tunewright.core.tvm_adapter.register_tiling import LEAST_LANES, MAX_PAD_LANES, unroll_and_vectorize
 from tunewright.core.tvm_adapter.traces import (
     block_named,
     block_names,
