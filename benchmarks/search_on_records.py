@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from recorded_spaces import recording, replay
+from side_by_side.command_line import names_of
 from side_by_side.tables import markdown_table
 from side_by_side.tasks import available_tasks
 from side_by_side.variants import FULL, SEARCH_TECHNIQUES, change_of, full_setup
@@ -77,7 +78,7 @@ def _parse_args() -> argparse.Namespace:
     actions = parser.add_subparsers(dest="action", required=True)
     record = actions.add_parser("record", help="time the points of design spaces")
     record.add_argument("--out", type=Path, required=True)
-    record.add_argument("--tasks", type=lambda text: text.split(","), default=available_tasks())
+    record.add_argument("--tasks", type=names_of(available_tasks()), default=available_tasks())
     record.add_argument("--threads", type=int, default=2)
     record.add_argument("--passes", type=int, default=3, help="how often each point is timed")
     compare = actions.add_parser("compare", help="search recorded spaces")
@@ -85,7 +86,7 @@ def _parse_args() -> argparse.Namespace:
     compare.add_argument("--out", type=Path, required=True)
     compare.add_argument("--seeds", type=int, default=30)
     compare.add_argument("--noise", type=float, default=0.03)
-    compare.add_argument("--variants", type=lambda text: text.split(","), default=list(_VARIANTS))
+    compare.add_argument("--variants", type=names_of(_VARIANTS), default=list(_VARIANTS))
     return parser.parse_args()
 
 
@@ -102,7 +103,8 @@ def _curve(job: tuple[Path, str, str, int, float]) -> list[float]:
     setup = change_of(variant)(full_setup(recorded.task.target, num_trials=_NUM_TRIALS, seed=seed))
     secs = replay.search(recorded, space, setup, noise=noise)
     secs += secs[-1:] * (_NUM_TRIALS - len(secs))  # the space may hold fewer
-    return [one / recorded.best_secs for one in secs]
+    best_secs = recorded.best_secs
+    return [one / best_secs for one in secs]
 
 
 def _report(by_variant: Mapping[str, Curves], num_points: Mapping[str, int]) -> str:

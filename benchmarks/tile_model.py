@@ -22,12 +22,11 @@ from scipy.stats import spearmanr
 from tunewright.core.errors import TunewrightError
 from tunewright.core.log_url import log_url
 from tunewright.core.types import MeasureSuccess, TuningTask
+from tunewright.scheduler.tuning import hardware_of
 from tunewright.search.decisions import DecisionPoint, DecisionSpace, Sketch
-from tunewright.search.loop_nest import Hardware
 from tunewright.tuning_logs import TuningLog
 
 _LEAST_TRIALS = 10
-_LANES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,7 @@ def main() -> int:
 
 def rank(log: TuningLog, task: TuningTask) -> Iterator[Ranking]:
     """The sketches of a task that the model can rank."""
-    space = DecisionSpace(Hardware(task.target.num_threads, _LANES))
+    space = DecisionSpace(hardware_of(task.target))
     timed: dict[Sketch, list[tuple[DecisionPoint, float]]] = defaultdict(list)
     for trial in log.trials(task.key):
         result = trial.record.result

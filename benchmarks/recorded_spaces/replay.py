@@ -3,11 +3,10 @@
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
-from side_by_side.variants import Setup
+from side_by_side.variants import Setup, search_with
 
 from tunewright.core.types import (
     AppliedCandidate,
@@ -18,7 +17,6 @@ from tunewright.core.types import (
     calibrated_secs,
 )
 from tunewright.scheduler import tuning
-from tunewright.search import EvolutionarySearch
 from tunewright.search.decisions import DecisionPoint, DecisionSpace
 from tunewright.tuning_logs import TuningLog
 from tunewright.workers import Noisy, SimulatedMeasurer
@@ -65,7 +63,6 @@ class RecordedSpace:
 
     def __init__(self, recorded: RecordedTask) -> None:
         self._decisions = DecisionSpace()
-        self._applied: list[AppliedCandidate] = []
         self._by_point: dict[DecisionPoint, AppliedCandidate] = {}
         for trial in recorded.trials:
             candidate = trial.record.candidate
@@ -97,25 +94,23 @@ def search(recorded: RecordedTask, space: RecordedSpace, setup: Setup, *, noise:
     Args:
         noise: relative standard deviation of a sample.
     """
-    known = recorded.secs
-    task = recorded.task
 
     def landscape(measure_input: MeasureInput) -> float:
-        return known[measure_input.candidate.key]
+        return recorded.secs[measure_input.candidate.key]
 
-    tuning.EvolutionarySearch = partial(EvolutionarySearch, config=setup.evolutionary)  # type: ignore
+    search_with(setup.evolutionary)
     measurer = Noisy(SimulatedMeasurer(landscape), relative_std=noise, seed=setup.options.seed)
     with TuningLog.open("sqlite://") as log:
         finished = tuning.tune_tasks(
-            [task],
+            [recorded.task],
             setup.options,
-            model_name=task.workload.name,
+            model_name=recorded.task.workload.name,
             store=log,
             measurer=measurer,
             make_space=lambda _: space,
         )
         trials = log.session_trials(finished.session_id)
-    return _best_so_far(trials, known)
+    return _best_so_far(trials, recorded.secs)
 
 
 def _best_so_far(trials: Sequence[RecordedTrial], known: dict[str, float]) -> list[float]:

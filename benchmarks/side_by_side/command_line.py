@@ -21,8 +21,8 @@ def make_parser(
     threads = len(os.sched_getaffinity(0))
     add = parser.add_argument
     add("--out", type=Path, required=True, help="folder of raw results and report")
-    add("--tasks", type=_names_of(available_tasks()), default=list(tasks), metavar="A,B")
-    add("--contestants", type=_names_of(tuners), default=list(tuners), metavar="A,B")
+    add("--tasks", type=names_of(available_tasks()), default=list(tasks), metavar="A,B")
+    add("--contestants", type=names_of(tuners), default=list(tuners), metavar="A,B")
     add("--seeds", type=int, default=num_seeds, help="runs of each and task (default: %(default)s)")
     add("--trials", type=int, default=num_trials, help="candidates to measure (default: %(default)s)")
     add("--threads", type=int, default=threads, help="kernel threads of all (default: %(default)s)")
@@ -60,7 +60,9 @@ def run(experiment: Experiment, args: argparse.Namespace, write_report: Callable
     return 0 if is_complete else 1
 
 
-def _names_of(known: Sequence[str]) -> Callable[[str], list[str]]:
+def names_of(known: Sequence[str]) -> Callable[[str], list[str]]:
+    """The type of an argument that lists names with commas between them."""
+
     def parse(text: str) -> list[str]:
         names = text.split(",")
         unknown = [name for name in names if name not in known]

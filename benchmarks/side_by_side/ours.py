@@ -2,11 +2,10 @@
 
 import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 from side_by_side.results import Trial, Tuned
-from side_by_side.variants import Setup
+from side_by_side.variants import Setup, search_with
 from tunewright.core.types import (
     FailureKind,
     MeasureFailure,
@@ -17,7 +16,6 @@ from tunewright.core.types import (
     known_secs,
 )
 from tunewright.scheduler import tuning
-from tunewright.search import EvolutionarySearch
 from tunewright.tuning_logs import TuningLog
 from tunewright.workers import LocalMeasurer, design_spaces
 
@@ -32,8 +30,7 @@ def import_ours() -> None:
 
 def tune(task: TuningTask, setup: Setup, log_file: Path) -> Tuned:
     """Tune a task; what the log knows already is used, of this task it must know nothing."""
-    # The session wires its strategy as ever, but with the variant's configuration.
-    tuning.EvolutionarySearch = partial(EvolutionarySearch, config=setup.evolutionary)  # type: ignore
+    search_with(setup.evolutionary)
     with TuningLog.open(f"sqlite:///{log_file}") as log:
         started, started_at = time.monotonic(), time.time()
         with LocalMeasurer(setup.workers) as measurer:

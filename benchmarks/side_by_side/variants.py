@@ -8,12 +8,14 @@ Those of `LOG_TECHNIQUES` only work with a log of other tasks: "full+log", "with
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from tunewright.core.types import TargetSpec
+from tunewright.scheduler import tuning
 from tunewright.scheduler.session import Budget
 from tunewright.scheduler.tuning import TuneOptions
-from tunewright.search import EvolutionaryConfig
+from tunewright.search import EvolutionaryConfig, EvolutionarySearch
 from tunewright.workers import WorkerConfig
 
 WITH_LOG = "+log"
@@ -40,6 +42,11 @@ def full_setup(target: TargetSpec, *, num_trials: int, seed: int) -> Setup:
         WorkerConfig.for_threads(target.num_threads),
         EvolutionaryConfig(),
     )
+
+
+def search_with(config: EvolutionaryConfig) -> None:
+    """From now on sessions of this process wire their search as ever, but with this configuration."""
+    tuning.EvolutionarySearch = partial(EvolutionarySearch, config=config)  # type: ignore
 
 
 def variant_names() -> list[str]:
