@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tunewright.core.types import TaskKey
+from tunewright.core.types import RecordedTrial, TaskKey
+from tunewright.cost_model.dataset import make_training_set, usable_trials
 from tunewright.cost_model.metrics import pairwise_accuracy, spearman, top_k_recall, top_k_score
 from tunewright.cost_model.types import TrainingSet
 
@@ -45,6 +46,26 @@ def evaluate(training_set: TrainingSet, fit_predict: FitPredict, *, seed: int) -
     return {f"within_task_{name}": value for name, value in mean_metrics(known).items()} | {
         f"by_task_{name}": value for name, value in mean_metrics(unseen).items()
     }
+
+
+def online_accuracy(trials: Sequence[RecordedTrial]) -> float | None:
+    """Pairwise accuracy of the scores that trials carry from before they were measured, in [0, 1].
+
+    Only scores of one model compare, and only of one task on one machine; the mean over such groups, weighted
+    by their trials. A search measures what it takes for the best, whose order is the hardest to tell: this is
+    lower than the accuracy on a random sample.
+
+    Returns: None where no group can be ranked.
+    """
+    by_model: dict[str, list[RecordedTrial]] = {}
+    for trial in usable_trials(trials):
+        if trial.record.model_id is not None and trial.record.predicted_score is not None:
+            by_model.setdefault(trial.record.model_id, []).append(trial)
+    rankings: list[GroupRanking] = []
+    for scored in by_model.values():
+        scores = np.array([trial.record.predicted_score for trial in scored], dtype=np.float64)
+        rankings += rank_groups(make_training_set(scored), scores)
+    return mean_metrics(rankings).get("pairwise_accuracy")
 
 
 def rank_unseen_tasks(training_set: TrainingSet, fit_predict: FitPredict, *, seed: int) -> list[GroupRanking]:

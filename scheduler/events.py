@@ -117,14 +117,15 @@ class TimeSplit:
 class SessionFinished:
     """`reason`: why it ended, for people. `num_new_trials` excludes what an earlier run recorded.
 
-    `model_metrics`: the cost model's, on held-out trials; empty where there are too few.
+    `model_accuracy`: share of the pairs of trials whose order the cost model knew before they were measured,
+    earlier runs of the session included; None where it chose too few.
     """
 
     session_id: str
     reason: str
     num_new_trials: int
     split: TimeSplit
-    model_metrics: Mapping[str, float]
+    model_accuracy: float | None
     status: SessionStatus
 
 

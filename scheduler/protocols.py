@@ -124,8 +124,8 @@ class LearnedModel(Protocol):
         """Forget the last such call, learn from trials, failures included."""
         ...
 
-    def evaluate(self, trials: Sequence[RecordedTrial]) -> Mapping[str, float]:
-        """Rank correlation, recall and more, each from models that did not see what they are tested on."""
+    def online_accuracy(self, trials: Sequence[RecordedTrial]) -> float | None:
+        """Pairwise accuracy of the scores that trials had before they were measured; None for too few."""
         ...
 
     def predict(self, features: Sequence[FloatArray]) -> Prediction: ...

@@ -18,8 +18,9 @@ from tunewright.core.types import (
 )
 from tunewright.cost_model import make_training_set
 from tunewright.cost_model.draft_model import DraftTrees
+from tunewright.cost_model.evaluation import online_accuracy
 from tunewright.cost_model.hyper_parameters import DEFAULT, HyperParameters
-from tunewright.cost_model.xgboost_model import XGBoostCostModel, evaluate_xgboost
+from tunewright.cost_model.xgboost_model import XGBoostCostModel
 from tunewright.scheduler.events import SessionEvent, SessionFinished
 from tunewright.scheduler.kernel_choice import default_candidate
 from tunewright.scheduler.protocols import Measurer, RecordStore
@@ -133,8 +134,6 @@ class OnlineModel:
         self, *, seed: int, base: ModelSnapshot | None = None, params: HyperParameters = DEFAULT
     ) -> None:
         """Raises: ModelError: `base` cannot be used; `read_model` would have said so."""
-        self._seed = seed
-        self._params = params
         self._model = (
             XGBoostCostModel.from_snapshot(base, seed=seed, params=params)
             if base
@@ -151,9 +150,8 @@ class OnlineModel:
     def predict(self, features: Sequence[FloatArray]) -> Prediction:
         return self._model.predict(features)
 
-    def evaluate(self, trials: Sequence[RecordedTrial]) -> dict[str, float]:
-        training_set = make_training_set(trials)
-        return evaluate_xgboost(training_set, seed=self._seed, params=self._params)
+    def online_accuracy(self, trials: Sequence[RecordedTrial]) -> float | None:
+        return online_accuracy(trials)
 
 
 def tune_tasks(

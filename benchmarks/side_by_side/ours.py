@@ -59,7 +59,7 @@ def tune(task: TuningTask, setup: Setup, log_file: Path) -> Tuned:
         },
         best_trace=best[0].trial.record.candidate.trace_json if best else None,
         best_secs=best[0].secs if best else None,
-        extra={"reason": finished.reason, "model_metrics": dict(finished.model_metrics)},
+        extra={"reason": finished.reason},
     )
 
 

@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from tests.cost_model.trials import features
-from tunewright.core.types import TaskKey
+from tests.cost_model.trials import features, success, trial
+from tunewright.core.types import RecordedTrial, TaskKey
 from tunewright.cost_model import FeatureBatch, TrainingSet
-from tunewright.cost_model.evaluation import evaluate, mean_metrics, rank_unseen_tasks
+from tunewright.cost_model.evaluation import evaluate, mean_metrics, online_accuracy, rank_unseen_tasks
 
 METRICS = ("spearman", "pairwise_accuracy", "top_quarter_recall", "top_1_score", "top_5_score")
 
@@ -101,3 +103,23 @@ def test_few_or_equal_trials_give_no_numbers() -> None:
         tasks(1),
     )
     assert evaluate(failures, lambda train, test: np.zeros(len(test)), seed=0) == {}
+
+
+def scored(
+    secs: float, score: float | None, *, model: str = "a", task: str = "task", seed: int
+) -> RecordedTrial:
+    recorded = trial(success(secs), task=task, seed=seed)
+    model_id = model if score is not None else None
+    return replace(recorded, record=replace(recorded.record, model_id=model_id, predicted_score=score))
+
+
+def test_online_accuracy_compares_scores_of_one_model_and_task_only() -> None:
+    right = [scored(1.0 + n, -float(n), seed=n) for n in range(4)]
+    # Higher scores for slower candidates: of another model, of another task, and one that nobody scored.
+    other_model = [scored(10.0 + n, 100.0 - n, model="b", seed=10 + n) for n in range(4)]
+    other_task = [scored(20.0 + n, 200.0 - n, task="other", seed=20 + n) for n in range(4)]
+    unscored = scored(0.1, None, seed=30)
+    assert online_accuracy(right + other_model + other_task + [unscored]) == 1.0
+    wrong = [scored(1.0 + n, float(n), model="c", seed=40 + n) for n in range(4)]
+    assert online_accuracy(right + wrong) == 0.5
+    assert online_accuracy([unscored, *right[:3]]) is None

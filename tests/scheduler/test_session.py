@@ -24,7 +24,13 @@ from tunewright.core.types import (
     Workload,
     WorkloadKey,
 )
-from tunewright.scheduler.events import BatchMeasured, SessionEvent, SessionFinished, SessionStarted
+from tunewright.scheduler.events import (
+    BatchMeasured,
+    ModelRefit,
+    SessionEvent,
+    SessionFinished,
+    SessionStarted,
+)
 from tunewright.scheduler.session import Budget, SessionConfig, TuningSession
 from tunewright.scheduler.task_state import SessionTask
 from tunewright.scheduler.tuning import STRATEGIES, OnlineModel, StrategyParts
@@ -174,7 +180,27 @@ def test_session_improves_on_the_defaults_and_measures_them_first(log: TuningLog
     assert finished.status.latency_secs == pytest.approx(
         sum(status.weight * (status.best_secs or 0) for status in finished.status.tasks)
     )
-    assert 0.0 < finished.model_metrics["within_task_spearman"] <= 1.0
+    assert finished.model_accuracy is not None and finished.model_accuracy > 0.5
+
+
+_LONG = Budget(num_trials=200, patience=10_000)
+
+
+def test_refits_are_rarer_where_the_log_is_longer(log: TuningLog) -> None:
+    def fitted(bench: Bench, seed: int) -> list[int]:
+        bench.run(_LONG, seed=seed)
+        return [event.num_records for event in bench.events if isinstance(event, ModelRefit)]
+
+    alone = fitted(Bench(log), seed=0)
+    for seed in range(1, 5):
+        Bench(log).run(_LONG, strategy="random", seed=seed)
+    beside_others = fitted(Bench(log), seed=5)
+    num_earlier = beside_others[0]
+    own = [num_records - num_earlier for num_records in beside_others]
+    assert alone[:3] == [16, 24, 36]
+    assert own[:3] == [0, 16, 16 + num_earlier // 64]
+    assert own[2] > 24
+    assert len(own) >= 4
 
 
 def test_batches_grow_with_what_is_known_and_fit_into_the_budget(log: TuningLog) -> None:

@@ -17,10 +17,10 @@ def lines(finished: SessionFinished, report: BenchReport) -> Iterator[str]:
     yield f"Finished: {finished.reason}. {finished.num_new_trials} new trials, {_failed(finished)} failed."
     yield from _gains(finished)
     yield from _split(finished.split, finished.num_new_trials)
-    if finished.model_metrics:
-        metrics = finished.model_metrics.items()
-        yield "Cost model on held-out trials: " + ", ".join(
-            f"{name.replace('_', ' ')} {value:.2f}" for name, value in metrics
+    if finished.model_accuracy is not None:
+        yield (
+            f"Of two trials that it chose, the cost model knew the faster one before, in "
+            f"{finished.model_accuracy:.0%} of cases (50% is chance)."
         )
     yield from _latencies(report)
 
