@@ -2,6 +2,7 @@
 
     python benchmarks/search_on_records.py record --out DIR --tasks matmul-512,dense-int8
     python benchmarks/search_on_records.py compare --records DIR --out DIR2 --seeds 30
+    python benchmarks/search_on_records.py rank --records DIR --log LOG [LOG ...]
 
 `record` times every point of a task's design space that random draws find, `--passes` times (minutes to an
 hour per task).
@@ -12,19 +13,23 @@ After 32, 64, 128 and 256 trials: recorded time of the kernel that the session t
 space's best; geometric means over tasks, and each variant over the full tuner, paired by task and seed,
 with 95 % intervals by bootstrap over the pairs. Trials: until within 3 % of the space's best, mean, where
 sessions that never get there count as 256.
+
+`rank` orders whole spaces by a cost model that learnt from logs (without trials of these tasks, where they
+hold any), by the tile model, and by both as a search does, and compares with the median of all passes.
+Beside them what a measurement is worth as a prediction: one pass against the mean of the others.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from recorded_spaces import recording, replay
+from recorded_spaces import ranking, recording, replay
 from side_by_side.command_line import names_of
 from side_by_side.tables import markdown_table
 from side_by_side.tasks import available_tasks
@@ -34,6 +39,12 @@ _NUM_TRIALS = 256
 _SHOWN = (32, 64, 128, 256)
 _NEAR = 1.03
 _VARIANTS = (FULL, *(f"without-{name}" for name in SEARCH_TECHNIQUES), "random")
+_METRICS = {
+    "pairwise_accuracy": "pairwise",
+    "top_1_score": "top-1",
+    "top_5_score": "top-5",
+    "top_quarter_recall": "recall",
+}
 Curves = Mapping[tuple[str, int], npt.NDArray[np.float64]]
 
 
@@ -48,6 +59,10 @@ def main() -> int:
     if not tasks:
         print(f"error: {args.records} holds no recorded task (TASK.PASS.sqlite)", file=sys.stderr)
         return 2
+    if args.action == "rank":
+        recorded = {task: replay.load(args.records, task) for task in tasks}
+        print(_ranking(recorded, args.log, num_seeds=args.seeds))
+        return 0
     jobs = [
         (args.records, task, variant, seed, args.noise)
         for seed in range(args.seeds)
@@ -87,6 +102,10 @@ def _parse_args() -> argparse.Namespace:
     compare.add_argument("--seeds", type=int, default=30)
     compare.add_argument("--noise", type=float, default=0.03)
     compare.add_argument("--variants", type=names_of(_VARIANTS), default=list(_VARIANTS))
+    rank = actions.add_parser("rank", help="rank recorded spaces without timing them")
+    rank.add_argument("--records", type=Path, required=True)
+    rank.add_argument("--log", nargs="+", type=ranking.log_url, required=True, metavar="LOG")
+    rank.add_argument("--seeds", type=int, default=5, help="models, of which the mean is shown")
     return parser.parse_args()
 
 
@@ -105,6 +124,23 @@ def _curve(job: tuple[Path, str, str, int, float]) -> list[float]:
     secs += secs[-1:] * (_NUM_TRIALS - len(secs))  # the space may hold fewer
     best_secs = recorded.best_secs
     return [one / best_secs for one in secs]
+
+
+def _ranking(recorded: Mapping[str, replay.RecordedTask], logs: Sequence[str], *, num_seeds: int) -> str:
+    trials = ranking.training_trials(logs, list(recorded.values()))
+    models = ranking.fit(trials, num_seeds=num_seeds)
+    ranked = {name: ranking.rank(one, models) for name, one in recorded.items()}
+    rows = [
+        [name, by, *(f"{metrics[metric]:.3f}" for metric in _METRICS)]
+        for name, by_ranker in ranked.items()
+        for by, metrics in by_ranker.items()
+    ]
+    for by in next(iter(ranked.values())):
+        means = [np.mean([by_ranker[by][metric] for by_ranker in ranked.values()]) for metric in _METRICS]
+        rows.append(["mean", by, *(f"{mean:.3f}" for mean in means)])
+    tasks = len({trial.record.task_key for trial in trials})
+    learnt = f"Learnt from {len(trials)} trials of {tasks} other tasks; mean of {num_seeds} models."
+    return f"{learnt}\n\n{markdown_table(['task', 'ranked by', *_METRICS.values()], rows)}"
 
 
 def _report(by_variant: Mapping[str, Curves], num_points: Mapping[str, int]) -> str:

@@ -1,7 +1,7 @@
 """A recorded design space, searched as the real one is: applying and timing are looking up."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,11 +24,15 @@ from tunewright.workers import Noisy, SimulatedMeasurer
 
 @dataclass(frozen=True, slots=True)
 class RecordedTask:
-    """A task with all that was timed of it, its default schedule too; `secs`: by candidate key."""
+    """A task with all that was timed of it in every pass, its default schedule too.
+
+    `passes`: seconds by candidate key, of each pass; `secs`: their medians.
+    """
 
     task: TuningTask
     trials: Sequence[RecordedTrial]
-    secs: dict[str, float]
+    passes: Sequence[Mapping[str, float]]
+    secs: Mapping[str, float]
 
     @property
     def best_secs(self) -> float:
@@ -37,10 +41,9 @@ class RecordedTask:
 
 def load(folder: Path, name: str) -> RecordedTask:
     """What `recording.record` has left of a task: the points of all passes, medians of their times."""
-    known: dict[str, list[float]] = {}
+    passes: list[dict[str, float]] = []
     trials: dict[str, RecordedTrial] = {}
-    paths = sorted(folder.glob(f"{name}.*.sqlite"))
-    for path in paths:
+    for path in sorted(folder.glob(f"{name}.*.sqlite")):
         with TuningLog.open(f"sqlite:///{path}", read_only=True) as log:
             [summary] = log.tasks()
             timed = [
@@ -49,13 +52,12 @@ def load(folder: Path, name: str) -> RecordedTask:
                 for trial in log.session_trials(session.session_id, with_features=True)
             ]
             task = log.task(summary.task_key)
+        trials |= {trial.record.candidate.key: trial for trial in timed}
         times = calibrated_secs([trial.record.result for trial in timed])
-        for trial, secs in zip(timed, times, strict=True):
-            key = trial.record.candidate.key
-            trials[key] = trial
-            known.setdefault(key, []).append(secs)
-    medians = {key: statistics.median(secs) for key, secs in known.items() if len(secs) == len(paths)}
-    return RecordedTask(task, [trials[key] for key in medians], medians)
+        passes.append({t.record.candidate.key: secs for t, secs in zip(timed, times, strict=True)})
+    in_all = [key for key in passes[0] if all(key in one for one in passes)]
+    medians = {key: statistics.median(one[key] for one in passes) for key in in_all}
+    return RecordedTask(task, [trials[key] for key in in_all], passes, medians)
 
 
 class RecordedSpace:
@@ -113,7 +115,7 @@ def search(recorded: RecordedTask, space: RecordedSpace, setup: Setup, *, noise:
     return _best_so_far(trials, recorded.secs)
 
 
-def _best_so_far(trials: Sequence[RecordedTrial], known: dict[str, float]) -> list[float]:
+def _best_so_far(trials: Sequence[RecordedTrial], known: Mapping[str, float]) -> list[float]:
     """What the fastest trial by its noisy samples really takes, after each trial."""
     curve: list[float] = []
     best_measured, best = float("inf"), float("inf")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from recorded_spaces import recording, replay
+from recorded_spaces import ranking, recording, replay
 from side_by_side.variants import full_setup
 
 from tests.workers.workloads import matmul_task
@@ -15,8 +15,12 @@ from tunewright.search.evolutionary import EvolutionaryConfig
 
 
 @pytest.fixture(scope="module")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> replay.RecordedTask:
-    folder: Path = tmp_path_factory.mktemp("records")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("records")
+
+
+@pytest.fixture(scope="module")
+def recorded(folder: Path) -> replay.RecordedTask:
 
     def make_task(name: str, target: object) -> TuningTask:
         return matmul_task(16)
@@ -57,3 +61,27 @@ def test_a_search_finds_the_best_of_a_small_space(recorded: replay.RecordedTask)
     curve = replay.search(recorded, replay.RecordedSpace(recorded), setup, noise=0.0)
     assert np.all(np.diff(curve) <= 0.0)
     assert curve[-1] == recorded.best_secs
+
+
+@pytest.mark.tvm
+def test_a_space_is_ranked_by_models_and_by_a_measurement(recorded: replay.RecordedTask) -> None:
+    slower = {key: 2.0 * secs for key, secs in recorded.secs.items()}
+    reverse = {key: 1.0 / secs for key, secs in recorded.secs.items()}
+    timed_twice = replace(recorded, passes=[recorded.secs, slower])
+    models = ranking.fit(recorded.trials, num_seeds=2)
+    ranked = ranking.rank(timed_twice, models)
+    assert ranked["one measurement"]["pairwise_accuracy"] == 1.0
+    assert ranked["the cost model"]["pairwise_accuracy"] > 0.8  # it has seen them
+    assert all(0.0 < metrics["top_1_score"] <= 1.0 for metrics in ranked.values())
+    contradicted = ranking.rank(replace(recorded, passes=[recorded.secs, reverse]), models)
+    assert contradicted["one measurement"]["pairwise_accuracy"] == 0.0
+
+
+@pytest.mark.tvm
+def test_a_model_that_ranks_a_task_has_not_seen_it(folder: Path, recorded: replay.RecordedTask) -> None:
+    url = ranking.log_url(str(folder / "small.0.sqlite"))
+    other = replace(
+        recorded, task=replace(recorded.task, target=replace(recorded.task.target, num_threads=7))
+    )
+    assert ranking.training_trials([url], [recorded]) == []
+    assert len(ranking.training_trials([url], [other])) >= len(recorded.trials) - 1
