@@ -205,7 +205,7 @@ def simulate_session(
         rest = training_set.subset(_mask(training_set, task.rest))
         models = (base_alone, boosted, refit, alone, of_task)
         for name, model in zip(SESSION_MODELS, models, strict=True):
-            metrics = rank_metrics(rest.label, model.predict_batch(rest.features).score)
+            metrics = rank_metrics(rest.label, model.predict(rest.features).score)
             if metrics:
                 yield group, name, [metrics[metric] for metric in _METRICS]
 
@@ -264,7 +264,9 @@ def _draw(training_set: TrainingSet, num_candidates: int) -> TrainingSet:
     draw = np.sort(np.random.default_rng(0).integers(len(training_set), size=num_candidates))
     starts = np.searchsorted(training_set.features.owner, np.arange(1, len(training_set)))
     arrays = np.split(training_set.features.rows, starts)
-    features = FeatureBatch.from_arrays([arrays[index] for index in draw])
+    drawn = [arrays[index] for index in draw]
+    owner = np.repeat(np.arange(len(draw)), [len(array) for array in drawn])
+    features = FeatureBatch(np.concatenate(drawn), owner, training_set.features.tiles[draw])
     return TrainingSet(features, training_set.label[draw], training_set.group[draw], training_set.group_tasks)
 
 

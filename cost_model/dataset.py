@@ -35,7 +35,10 @@ def make_training_set(trials: Sequence[RecordedTrial]) -> TrainingSet:
         has_time = np.isfinite(secs)
         labels[members[has_time]] = secs.min() / secs[has_time]
     return TrainingSet(
-        features=FeatureBatch.from_arrays([t.features for t in usable if t.features is not None]),
+        features=FeatureBatch.of_programs(
+            [trial.features for trial in usable if trial.features is not None],
+            [trial.record.candidate.trace_json for trial in usable],
+        ),
         label=labels,
         group=groups,
         group_tasks=tuple(task_key for task_key, _ in group_of),

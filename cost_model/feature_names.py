@@ -5,6 +5,7 @@ The order is that of TVM's per-store features; values are log2(x + 1) but for th
 
 from collections.abc import Iterator
 
+from tunewright.cost_model.tiles import TILE_COLUMNS
 from tunewright.cost_model.types import N_FEATURES
 
 _OPERATIONS = (
@@ -24,6 +25,7 @@ _BUFFER = (
 )  # fmt: skip
 _GPU = ("blockIdx.x", "blockIdx.y", "blockIdx.z", "threadIdx.x", "threadIdx.y", "threadIdx.z", "vthread")
 _NUM_BUFFERS = 5
+_TILE = 2  # behind the two pools of store columns
 _NUM_INTENSITIES = 10
 
 
@@ -61,11 +63,14 @@ STORE_COLUMNS = tuple(name for _, name in _FAMILY_AND_NAME)
 
 
 def pooled_column_name(column: int) -> str:
-    """What a column of `pool_rows` holds, 0 <= column < 328."""
+    """What a column of `pool_rows` holds, 0 <= column < 336."""
     pool, store_column = divmod(column, N_FEATURES)
+    if pool == _TILE:
+        return f"tile: {TILE_COLUMNS[store_column]}"
     return f"{('largest', 'main loop nest')[pool]}: {STORE_COLUMNS[store_column]}"
 
 
 def column_family(column: int) -> str:
     """What a column of `pool_rows` is about, such as "vectors": columns of a family go together."""
-    return _FAMILY_AND_NAME[column % N_FEATURES][0]
+    pool, store_column = divmod(column, N_FEATURES)
+    return "tile" if pool == _TILE else _FAMILY_AND_NAME[store_column][0]

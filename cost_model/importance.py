@@ -20,7 +20,7 @@ from tunewright.cost_model.types import TrainingSet
 
 
 class ExplainableModel(Protocol):
-    """What is asked of a model; `pooled` are rows of `pool_rows`, (n, 328)."""
+    """What is asked of a model; `pooled` are rows of `pool_rows`, (n, 336)."""
 
     def predict_pooled(self, pooled: FloatArray) -> Scores: ...
 
@@ -112,7 +112,7 @@ def column_families() -> Mapping[str, Sequence[int]]:
 
 
 def _centred(model: ExplainableModel, data: TrainingSet) -> tuple[Scores, Scores]:
-    """Values and contributions of the columns, (n, 328) each, without the mean of their group."""
+    """Values and contributions of the columns, (n, 336) each, without the mean of their group."""
     pooled = pool_rows(data.features)
     return (
         _without_group_means(pooled.astype(np.float64), data.group),

@@ -1,4 +1,4 @@
-"""What only the learner sees: ragged features packed into one array, and labelled training data."""
+"""What only the learner sees: features of candidates packed into arrays, and labelled training data."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,30 +8,35 @@ import numpy as np
 import numpy.typing as npt
 
 from tunewright.core.types import FEATURE_VERSION, FloatArray, TaskKey
+from tunewright.cost_model.tiles import tile_rows
 
 N_FEATURES = 164
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FeatureBatch:
-    """Features of many candidates: one row per store statement of each program.
+    """Features of many candidates: one row per store statement of each program, and what its tile is.
 
     `rows`: float32 (n_rows, 164), C-order; `owner`: int64 (n_rows,), the candidate of each row, ascending
-    from 0 to `n_candidates` - 1 with at least one row each.
+    from 0 to `n_candidates` - 1 with at least one row each; `tiles`: float32 (n_candidates, 8), `tile_rows`.
     """
 
     rows: FloatArray
     owner: npt.NDArray[np.int64]
-    n_candidates: int
+    tiles: FloatArray
     feature_version: str = FEATURE_VERSION
 
     def __post_init__(self) -> None:
-        self.rows.flags.writeable = False
-        self.owner.flags.writeable = False
+        for array in (self.rows, self.owner, self.tiles):
+            array.flags.writeable = False
+
+    @property
+    def n_candidates(self) -> int:
+        return len(self.tiles)
 
     @classmethod
-    def from_arrays(cls, features: Sequence[FloatArray]) -> Self:
-        """Pack one (n_stores, 164) array per candidate.
+    def of_programs(cls, features: Sequence[FloatArray], traces: Sequence[str]) -> Self:
+        """Pack one (n_stores, 164) array and one trace, canonical JSON, per candidate.
 
         Raises:
             ValueError: an array has another shape, no row, or a value that is not finite.
@@ -47,7 +52,7 @@ class FeatureBatch:
         return cls(
             rows=np.ascontiguousarray(rows, dtype=np.float32),
             owner=np.repeat(np.arange(len(features), dtype=np.int64), counts),
-            n_candidates=len(features),
+            tiles=tile_rows(traces),
         )
 
     def subset(self, keep: npt.NDArray[np.bool_]) -> Self:
@@ -57,7 +62,7 @@ class FeatureBatch:
         return type(self)(
             rows=self.rows[row_mask],
             owner=new_index[self.owner[row_mask]].astype(np.int64),
-            n_candidates=int(keep.sum()),
+            tiles=self.tiles[keep],
             feature_version=self.feature_version,
         )
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -110,19 +110,10 @@ class XGBoostCostModel:
         num_rounds = self._params.num_rounds
         return num_rounds if self._base is None else math.ceil(_RESIDUAL_SHARE * num_rounds)
 
-    def predict(self, features: Sequence[FloatArray]) -> Prediction:
-        """Score candidates, one float32 (n_stores, 164) array each; higher is better, unbounded.
+    def predict(self, batch: FeatureBatch) -> Prediction:
+        """Score candidates; higher is better, unbounded.
 
         Within a task, a score that is higher by 1 promises a candidate that is twice as fast.
-
-        Raises:
-            ModelNotFittedError: there is no model yet.
-            ValueError: features of another shape, or not finite.
-        """
-        return self.predict_batch(FeatureBatch.from_arrays(features))
-
-    def predict_batch(self, batch: FeatureBatch) -> Prediction:
-        """`predict` for features that are packed already.
 
         Raises:
             ModelNotFittedError: there is no model yet.
@@ -130,7 +121,7 @@ class XGBoostCostModel:
         return Prediction(self.predict_pooled(pool_rows(batch)), self._model_id)
 
     def predict_pooled(self, pooled: FloatArray) -> Scores:
-        """Scores (n,) of rows that `pool_rows` made, (n, 328).
+        """Scores (n,) of rows that `pool_rows` made, (n, 336).
 
         Raises:
             ModelNotFittedError: there is no model yet.
@@ -141,7 +132,7 @@ class XGBoostCostModel:
         return np.asarray(booster.inplace_predict(pooled), dtype=np.float64)
 
     def contributions(self, pooled: FloatArray) -> Scores:
-        """What each column adds to each score, (n, 328): SHAP values (Lundberg et al., Nature MI 2, 2020).
+        """What each column adds to each score, (n, 336): SHAP values (Lundberg et al., Nature MI 2, 2020).
 
         The columns of a row add up to its score, but for a constant of the model.
 
@@ -258,7 +249,7 @@ def fit_predict(*, seed: int, num_threads: int = 1, params: HyperParameters = DE
     def trained_and_asked(train: TrainingSet, test: TrainingSet) -> Scores:
         model = XGBoostCostModel(seed=seed, num_threads=num_threads, params=params)
         model.fit(train)
-        return model.predict_batch(test.features).score
+        return model.predict(test.features).score
 
     return trained_and_asked
 

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Protocol
 
 from tunewright.core.types import (
+    AppliedCandidate,
     FloatArray,
     MachineInfo,
     MeasureInput,
@@ -128,4 +129,4 @@ class LearnedModel(Protocol):
         """Pairwise accuracy of the scores that trials had before they were measured; None for too few."""
         ...
 
-    def predict(self, features: Sequence[FloatArray]) -> Prediction: ...
+    def predict(self, candidates: Sequence[AppliedCandidate]) -> Prediction: ...

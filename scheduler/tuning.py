@@ -8,15 +8,15 @@ from tunewright.core.clock import Clock, SystemClock
 from tunewright.core.errors import ConfigError
 from tunewright.core.keys import digest
 from tunewright.core.types import (
+    AppliedCandidate,
     EvaluatorConfig,
-    FloatArray,
     ModelSnapshot,
     Prediction,
     RecordedTrial,
     TargetSpec,
     TuningTask,
 )
-from tunewright.cost_model import make_training_set
+from tunewright.cost_model import FeatureBatch, make_training_set
 from tunewright.cost_model.draft_model import DraftTrees
 from tunewright.cost_model.evaluation import online_accuracy
 from tunewright.cost_model.hyper_parameters import DEFAULT, HyperParameters
@@ -147,8 +147,10 @@ class OnlineModel:
     def fit_trials(self, trials: Sequence[RecordedTrial]) -> ModelSnapshot:
         return self._model.fit(make_training_set(trials))
 
-    def predict(self, features: Sequence[FloatArray]) -> Prediction:
-        return self._model.predict(features)
+    def predict(self, candidates: Sequence[AppliedCandidate]) -> Prediction:
+        features = [applied.features for applied in candidates]
+        traces = [applied.candidate.trace_json for applied in candidates]
+        return self._model.predict(FeatureBatch.of_programs(features, traces))
 
     def online_accuracy(self, trials: Sequence[RecordedTrial]) -> float | None:
         return online_accuracy(trials)

@@ -2,8 +2,8 @@
 
 from tunewright.search.evolutionary import EvolutionaryConfig, EvolutionarySearch
 from tunewright.search.genetic import GeneticSearch
-from tunewright.search.loop_nest import Hardware
 from tunewright.search.population import EvolutionConfig
+from tunewright.search.prior import Hardware
 from tunewright.search.random import RandomSearch
 from tunewright.search.space import DesignSpace
 from tunewright.search.stopping import is_stalled

@@ -17,9 +17,10 @@ import numpy.typing as npt
 
 from tunewright.core.factors import prime_factors
 from tunewright.core.keys import canonical_json
+from tunewright.core.loop_nest import LoopNest, read_nest
 from tunewright.core.tile_rules import VECTOR_LEVELS, are_reasonable, fullest_vector
 from tunewright.core.types import DecisionValue, FloatArray
-from tunewright.search.loop_nest import INLINED, Hardware, LoopNest, guess, read_nest
+from tunewright.search.prior import INLINED, Hardware, guess
 
 # Single moves cannot leave a bad tile whose every neighbour is bad too.
 _REDRAWN_SHARE = 0.1

@@ -29,8 +29,8 @@ from tunewright.core.types import (
 )
 from tunewright.search.decisions import DecisionPoint
 from tunewright.search.diversity import diverse_drafts, diverse_proposals
-from tunewright.search.loop_nest import Hardware
 from tunewright.search.population import Drafts, EvolutionConfig, Scorer, best_drafts, evolve, random_draft
+from tunewright.search.prior import Hardware
 from tunewright.search.random import draw_new
 from tunewright.search.scoring import DraftScorer
 from tunewright.search.space import DesignSpace
@@ -254,7 +254,7 @@ class EvolutionarySearch:
         places = _places(score(points))
         scores: Sequence[float | None] = [None] * len(candidates)
         if self._model.is_fitted and candidates:
-            predicted = self._model.predict([applied.features for applied in candidates]).score
+            predicted = self._model.predict(candidates).score
             scores = predicted.tolist()
             places = places + _places(predicted)
         return [

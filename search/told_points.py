@@ -13,7 +13,7 @@ from tunewright.core.types import (
     calibrated_secs,
 )
 from tunewright.search.decisions import DecisionPoint, DecisionSpace
-from tunewright.search.loop_nest import Hardware
+from tunewright.search.prior import Hardware
 from tunewright.search.space import DesignSpace
 
 # Random candidates that show the sketches of a task: of three, one is missed with a chance of 0.5 %.

@@ -50,7 +50,7 @@ def rank(recorded: RecordedTask, models: Sequence[XGBoostCostModel]) -> dict[str
     times = np.array([[one[trial.record.candidate.key] for trial in trials] for one in recorded.passes])
     ran = np.isfinite(times).all(axis=0)
     times, trials = times[:, ran], [trials[index] for index in np.flatnonzero(ran)]
-    learnt = [model.predict_batch(make_training_set(trials).features).score for model in models]
+    learnt = [model.predict(make_training_set(trials).features).score for model in models]
     expected = _expected(recorded.task, trials)
     label = _label(np.median(times, axis=0))
     others = [np.delete(times, index, axis=0) for index in range(len(times))]

@@ -2,16 +2,15 @@
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 import pytest
 
-from tests.cost_model.trials import features, learnable_set
+from tests.cost_model.trials import batch_of, features, learnable_set
 from tunewright.core.errors import FeatureVersionMismatchError, ModelError, ModelNotFittedError
-from tunewright.core.types import FEATURE_VERSION, FloatArray, ModelSnapshot, Prediction
-from tunewright.cost_model import TrainingSet
+from tunewright.core.types import FEATURE_VERSION, ModelSnapshot, Prediction
+from tunewright.cost_model import FeatureBatch, TrainingSet
 from tunewright.cost_model.metrics import spearman
 
 
@@ -21,7 +20,7 @@ class Model(Protocol):
 
     def fit(self, training_set: TrainingSet) -> ModelSnapshot: ...
 
-    def predict(self, features: Sequence[FloatArray]) -> Prediction: ...
+    def predict(self, batch: FeatureBatch) -> Prediction: ...
 
 
 class CostModelContract(ABC):
@@ -31,7 +30,8 @@ class CostModelContract(ABC):
     @abstractmethod
     def load(self, snapshot: ModelSnapshot) -> Model: ...
 
-    UNSEEN = tuple(features(seed, 1 + seed % 3) for seed in range(1000, 1020))
+    ARRAYS = tuple(features(seed, 1 + seed % 3) for seed in range(1000, 1020))
+    UNSEEN = batch_of(ARRAYS)
 
     def test_predicts_one_finite_score_for_each_candidate(self) -> None:
         model = self.make(0)
@@ -40,22 +40,20 @@ class CostModelContract(ABC):
         assert prediction.score.shape == (20,) and prediction.score.dtype == np.float64
         assert np.isfinite(prediction.score).all()
         assert prediction.model_id == snapshot.model_id
-        assert model.predict([]).score.shape == (0,)
+        assert model.predict(batch_of([])).score.shape == (0,)
 
     def test_a_candidates_score_does_not_depend_on_its_neighbours(self) -> None:
         model = self.make(0)
         model.fit(learnable_set(60, seed=1))
         together = model.predict(self.UNSEEN).score
-        alone = [float(model.predict([array]).score[0]) for array in self.UNSEEN]
+        alone = [float(model.predict(batch_of([array])).score[0]) for array in self.ARRAYS]
         np.testing.assert_array_equal(together, alone)
 
     @pytest.mark.slow
     def test_ranks_candidates_that_it_has_not_seen(self) -> None:
         model, unseen = self.make(0), learnable_set(200, seed=2)
         model.fit(learnable_set(400, seed=1))
-        starts = np.searchsorted(unseen.features.owner, np.arange(1, len(unseen)))
-        score = model.predict(np.split(unseen.features.rows, starts)).score
-        assert spearman(unseen.label, score) > 0.6
+        assert spearman(unseen.label, model.predict(unseen.features).score) > 0.6
 
     def test_a_snapshot_predicts_the_same(self) -> None:
         model = self.make(0)

@@ -3,9 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.cost_model.trials import features, success, trial
+from tests.cost_model.trials import batch_of, features, success, trial
 from tunewright.core.types import RecordedTrial, TaskKey
-from tunewright.cost_model import FeatureBatch, TrainingSet
+from tunewright.cost_model import TrainingSet
 from tunewright.cost_model.evaluation import evaluate, mean_metrics, online_accuracy, rank_unseen_tasks
 
 METRICS = ("spearman", "pairwise_accuracy", "top_quarter_recall", "top_1_score", "top_5_score")
@@ -17,7 +17,7 @@ def make_set(n_groups: int, per_group: int) -> TrainingSet:
     label = np.random.default_rng(0).permutation(n).astype(np.float32) / n
     arrays = [np.full((1, 164), value, dtype=np.float32) for value in label]
     group = np.arange(n, dtype=np.int32) % n_groups
-    return TrainingSet(FeatureBatch.from_arrays(arrays), label, group, tasks(n_groups))
+    return TrainingSet(batch_of(arrays), label, group, tasks(n_groups))
 
 
 def tasks(n_groups: int) -> tuple[TaskKey, ...]:
@@ -97,7 +97,7 @@ def test_one_task_is_too_few_for_a_split_by_task() -> None:
 def test_few_or_equal_trials_give_no_numbers() -> None:
     assert evaluate(make_set(1, 3), oracle, seed=0) == {}
     failures = TrainingSet(
-        FeatureBatch.from_arrays([features(seed) for seed in range(40)]),
+        batch_of([features(seed) for seed in range(40)]),
         np.zeros(40, dtype=np.float32),
         np.zeros(40, dtype=np.int32),
         tasks(1),

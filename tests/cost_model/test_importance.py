@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from tests.cost_model.trials import features, learnable_set
+from tests.cost_model.trials import batch_of, features, learnable_set
 from tunewright.core.types import FloatArray, TaskKey
-from tunewright.cost_model import FeatureBatch, TrainingSet
+from tunewright.cost_model import TrainingSet
 from tunewright.cost_model.evaluation import Scores
 from tunewright.cost_model.feature_names import STORE_COLUMNS, pooled_column_name
 from tunewright.cost_model.importance import (
@@ -45,7 +45,7 @@ def spread(values: FloatArray) -> float:
 def make_set(rows: FloatArray, label: FloatArray, group: list[int]) -> TrainingSet:
     """One store per candidate: its row is both the largest and that of the main loop nest."""
     return TrainingSet(
-        FeatureBatch.from_arrays([row[np.newaxis] for row in rows]),
+        batch_of([row[np.newaxis] for row in rows]),
         label.astype(np.float32),
         np.array(group, dtype=np.int32),
         tuple(TaskKey(f"task-{number}") for number in range(max(group) + 1)),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cost_model.trials import features, learnable_set
+from tests.cost_model.trials import batch_of, features, learnable_set
 from tunewright.core.errors import ConfigError
 from tunewright.cost_model.model_file import ModelFile, read_model, write_model
 from tunewright.cost_model.xgboost_model import XGBoostCostModel
@@ -25,7 +25,7 @@ def test_what_is_written_is_read(tmp_path: Path, model: ModelFile) -> None:
     write_model(path, model)
     assert read_model(path) == model
     assert list(tmp_path.iterdir()) == [path]
-    unseen = [features(9)]
+    unseen = batch_of([features(9)])
     loaded = XGBoostCostModel.from_snapshot(read_model(path).snapshot, seed=0)
     expected = XGBoostCostModel.from_snapshot(model.snapshot, seed=0)
     assert loaded.predict(unseen).score == expected.predict(unseen).score

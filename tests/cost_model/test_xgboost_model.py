@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.cost_model.cost_model_contract import CostModelContract
-from tests.cost_model.trials import failure, features, learnable_set, success, trial
+from tests.cost_model.trials import batch_of, failure, features, learnable_set, success, trial
 from tunewright.core.types import FailureKind, ModelSnapshot
 from tunewright.cost_model import TrainingSet, make_training_set
 from tunewright.cost_model.feature_names import pooled_column_name
@@ -46,7 +46,7 @@ def test_failures_sink_below_everything_that_ran() -> None:
     model = XGBoostCostModel(seed=0)
     model.fit(make_training_set(trials))
     unseen = [np.repeat(features(seed, 1), 2, axis=0) for seed in range(1000, 1100)]
-    score = model.predict(unseen).score
+    score = model.predict(batch_of(unseen)).score
     fails = np.array([array[0, 40] > 14.0 for array in unseen])
     assert score[fails].mean() < score[~fails].mean() - 2.0  # four times as slow
 
@@ -65,7 +65,7 @@ def test_how_good_a_tasks_trials_are_beside_anothers_teaches_nothing() -> None:
         data.features, np.where(data.group == 0, data.label, data.label / 2), data.group, data.group_tasks
     )
     assert data.label.min() > 2 * MIN_LABEL  # nothing falls below the floor
-    unseen = [features(seed) for seed in range(1000, 1050)]
+    unseen = batch_of([features(seed) for seed in range(1000, 1050)])
     scores = []
     for training_set in (data, lifted):
         model = XGBoostCostModel(seed=0)
@@ -77,7 +77,7 @@ def test_how_good_a_tasks_trials_are_beside_anothers_teaches_nothing() -> None:
 def test_a_fit_on_a_base_keeps_its_trees_and_forgets_the_fit_before() -> None:
     base = XGBoostCostModel(seed=0).fit(learnable_set(60, seed=1))
     model = XGBoostCostModel.from_snapshot(base, seed=0)
-    unseen = [features(seed) for seed in range(1000, 1050)]
+    unseen = batch_of([features(seed) for seed in range(1000, 1050)])
     before = model.predict(unseen).score
     assert not np.array_equal(model.predict(unseen).score, np.zeros(50))
     model.fit(learnable_set(30, seed=2))
@@ -95,7 +95,7 @@ def test_a_base_helps_where_little_is_known_of_a_task() -> None:
     accuracies = []
     for model in (with_base, alone):
         model.fit(few)
-        accuracies.append(pairwise_accuracy(unseen.label, model.predict_batch(unseen.features).score))
+        accuracies.append(pairwise_accuracy(unseen.label, model.predict(unseen.features).score))
     assert accuracies[0] > accuracies[1] + 0.1
 
 

@@ -1,5 +1,6 @@
 """Recorded trials with random features and chosen outcomes."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import numpy as np
@@ -32,6 +33,11 @@ def failure(kind: FailureKind, *run_secs: float) -> MeasureFailure:
 def features(seed: int, n_stores: int = 2) -> FloatArray:
     rows = np.random.default_rng(seed).uniform(0.0, 20.0, (n_stores, 164))
     return rows.astype(np.float32)
+
+
+def batch_of(arrays: Sequence[FloatArray]) -> FeatureBatch:
+    """Of programs without a tile of accumulators."""
+    return FeatureBatch.of_programs(arrays, ["[[],[]]"] * len(arrays))
 
 
 def trial(
@@ -67,7 +73,7 @@ def learnable_set(n: int, *, seed: int, n_groups: int = 1) -> TrainingSet:
     heavy = np.array([array[np.argmax(array[:, :16].max(axis=1))] for array in arrays])
     label = 1.0 / (1.0 + 0.05 * (heavy[:, 30] - 12.0) ** 2 + 0.1 * heavy[:, 80])
     return TrainingSet(
-        FeatureBatch.from_arrays(arrays),
+        batch_of(arrays),
         (label / label.max()).astype(np.float32),
         rng.integers(n_groups, size=n).astype(np.int32),
         tuple(TaskKey(f"task-{group}") for group in range(n_groups)),

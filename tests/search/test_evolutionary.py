@@ -22,9 +22,8 @@ from tunewright.core.types import (
     Origin,
     RecordedTrial,
 )
-from tunewright.cost_model import make_training_set
 from tunewright.cost_model.draft_model import DraftTrees
-from tunewright.cost_model.xgboost_model import XGBoostCostModel
+from tunewright.scheduler.tuning import OnlineModel
 from tunewright.search import (
     EvolutionaryConfig,
     EvolutionarySearch,
@@ -45,7 +44,7 @@ def best_secs(trials: list[RecordedTrial]) -> float:
 
 
 def run_session(
-    landscape: TileLandscape, strategy: SearchStrategy, model: XGBoostCostModel | None, n_trials: int
+    landscape: TileLandscape, strategy: SearchStrategy, model: OnlineModel | None, n_trials: int
 ) -> list[RecordedTrial]:
     trials: list[RecordedTrial] = []
     while len(trials) < n_trials:
@@ -53,7 +52,7 @@ def run_session(
         strategy.tell(batch)
         trials += batch
         if model is not None:
-            model.fit(make_training_set(trials))
+            model.fit_trials(trials)
     return trials
 
 
@@ -69,7 +68,7 @@ def test_beats_random_at_equal_trials(
 ) -> None:
     random_best, evolved_best = [], []
     for seed in range(10):
-        landscape, model = make_landscape(), XGBoostCostModel(seed=seed, num_threads=1)
+        landscape, model = make_landscape(), OnlineModel(seed=seed)
         evolved = EvolutionarySearch(landscape, model, DraftTrees(seed=seed), seed=seed)
         trials = run_session(landscape, evolved, model if learns_features else None, 64)
         evolved_best.append(best_secs(trials))
@@ -81,8 +80,8 @@ def test_beats_random_at_equal_trials(
     assert sum(e < r for e, r in zip(evolved_best, random_best, strict=True)) >= 8
 
 
-def unfitted() -> XGBoostCostModel:
-    return XGBoostCostModel(seed=0, num_threads=1)
+def unfitted() -> OnlineModel:
+    return OnlineModel(seed=0)
 
 
 def told_strategy(
@@ -381,7 +380,7 @@ class Repairing:
 def test_a_draft_that_becomes_a_known_program_is_not_proposed_twice() -> None:
     landscape = gemm_landscape()
     space = Repairing(landscape)
-    strategy = EvolutionarySearch(space, XGBoostCostModel(seed=1), DraftTrees(seed=1), seed=1)
+    strategy = EvolutionarySearch(space, OnlineModel(seed=1), DraftTrees(seed=1), seed=1)
     keys: list[str] = []
     for _ in range(3):
         batch = strategy.ask(8)

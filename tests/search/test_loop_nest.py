@@ -5,8 +5,9 @@ import math
 import pytest
 
 from tests.search.nests import UNROLL_STEPS, ssrsrs
+from tunewright.core.loop_nest import LoopNest
 from tunewright.search.decisions import DecisionSpace, parse_trace
-from tunewright.search.loop_nest import Hardware, LoopNest
+from tunewright.search.prior import Hardware
 
 HARDWARE = Hardware(num_threads=4, vector_lanes=16)
 # 4 x 4 chunks; 4 rows of one full vector in registers, 12 accumulators unrolled.

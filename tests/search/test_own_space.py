@@ -10,7 +10,7 @@ from tunewright.core.tvm_adapter.space import TaskSpace
 from tunewright.core.tvm_adapter.target import num_vector_registers, vector_lanes
 from tunewright.core.types import Draft, Origin, TargetSpec, TaskKey
 from tunewright.search.decisions import DecisionSpace
-from tunewright.search.loop_nest import Hardware
+from tunewright.search.prior import Hardware
 
 
 @pytest.mark.tvm

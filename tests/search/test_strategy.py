@@ -11,9 +11,8 @@ from tests.search.landscapes import (
     tiny_landscape,
 )
 from tunewright.core.types import CandidateKey, MeasureFailure, RecordedTrial
-from tunewright.cost_model import make_training_set
 from tunewright.cost_model.draft_model import DraftTrees
-from tunewright.cost_model.xgboost_model import XGBoostCostModel
+from tunewright.scheduler.tuning import OnlineModel
 from tunewright.search import (
     DesignSpace,
     EvolutionarySearch,
@@ -28,10 +27,10 @@ from tunewright.search.samplers import SAMPLERS
 MakeStrategy = Callable[[DesignSpace, int], SearchStrategy]
 
 
-def fitted_model(landscape: TileLandscape, n_trials: int = 48) -> XGBoostCostModel:
-    model = XGBoostCostModel(seed=0, num_threads=1)
+def fitted_model(landscape: TileLandscape, n_trials: int = 48) -> OnlineModel:
+    model = OnlineModel(seed=0)
     trials = measure_all(landscape, landscape.sample(n_trials, seed=12345), first_index=0)
-    model.fit(make_training_set(trials))
+    model.fit_trials(trials)
     return model
 
 
@@ -40,9 +39,7 @@ def make_random(space: DesignSpace, seed: int) -> SearchStrategy:
 
 
 def make_unfitted(space: DesignSpace, seed: int) -> SearchStrategy:
-    return EvolutionarySearch(
-        space, XGBoostCostModel(seed=0, num_threads=1), DraftTrees(seed=seed), seed=seed
-    )
+    return EvolutionarySearch(space, OnlineModel(seed=0), DraftTrees(seed=seed), seed=seed)
 
 
 def make_fitted(space: DesignSpace, seed: int) -> SearchStrategy:
