@@ -323,6 +323,7 @@ _ANNOTATIONS: Mapping[str, _Check] = {
     "meta_schedule.unroll_implicit": _count(0, _MAX_STEPS),
     "meta_schedule.vectorize": _integer(1, _MAX_STEPS),
     "pragma_auto_unroll_max_step": _integer(0, _MAX_STEPS),
+    "pragma_loop_partition_hint": _flag,
     "pragma_unroll_explicit": _flag,
     "software_pipeline_async_stages": _stages,
     "software_pipeline_order": _stages,

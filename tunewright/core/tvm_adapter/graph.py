@@ -32,6 +32,7 @@ from tunewright.core.tvm_adapter.canonical import load_module
 from tunewright.core.tvm_adapter.graph_branches import combine_products
 from tunewright.core.tvm_adapter.graph_recurrent import fuse_steps
 from tunewright.core.tvm_adapter.graph_rewrites import static_shape
+from tunewright.core.tvm_adapter.graph_softmax import softmax_in_lanes
 from tunewright.core.tvm_adapter.graph_winograd import use_winograd
 from tunewright.core.tvm_adapter.target import tvm_target
 from tunewright.core.tvm_adapter.tensors import memory_of
@@ -118,7 +119,8 @@ def import_onnx(model: onnx.ModelProto, target: TargetSpec) -> Graph:
     try:
         with tvm_target(target), _quiet():
             mod = graph_low_precision.rewrite(simplify(mod), params, names, target)
-            lowered = lower(combine_products(use_winograd(graph_rewrites.rewrite(fuse_steps(mod)))))
+            mod = combine_products(use_winograd(graph_rewrites.rewrite(fuse_steps(mod))))
+            lowered = lower(softmax_in_lanes(mod, target))
             mod = _with_useful_layout_attrs(fuse(_rename(lowered, PACK_FUNCTION, PREPARE_FUNCTION)))
     except RuntimeError as exc:  # TVM's InternalError
         raise GraphImportError(_dynamic(converted) or f"TVM cannot lower it: {_last_line(exc)}") from exc

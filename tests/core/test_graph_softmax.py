@@ -1,0 +1,118 @@
+"""Softmax in lanes: the same numbers, from kernels in vectors, and only for rows that gain by it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tvm")
+
+import onnx
+import onnxruntime
+import tvm
+from onnx import TensorProto, helper
+from tvm import relax
+
+import tunewright.core.tvm_adapter  # noqa: F401  # hides torch before TVM is imported
+from tests.core.relax_modules import module, ops, run
+from tests.scheduler.in_process import replay as in_process_replay
+from tunewright.core.trace_rules import check_trace
+from tunewright.core.tvm_adapter.canonical import load_module
+from tunewright.core.tvm_adapter.default_schedule import default_trace
+from tunewright.core.tvm_adapter.graph_softmax import softmax_in_lanes
+from tunewright.core.tvm_adapter.row_tiling import row_tiling_sketches
+from tunewright.core.tvm_adapter.target import host_target, vector_lanes
+from tunewright.core.types import TargetSpec
+from tunewright.scheduler.bundle import load
+from tunewright.scheduler.importer import import_model
+from tunewright.scheduler.partition import partition
+from tunewright.scheduler.stitch import compile_model
+
+pytestmark = [pytest.mark.tvm, pytest.mark.slow]
+
+TARGET = host_target(2)
+AVX512, AVX2 = TargetSpec("x86-64-v4", 1), TargetSpec("x86-64-v3", 1)
+
+
+def softmax(shape: tuple[int, ...], axis: int = -1, dtype: str = "float32") -> tvm.IRModule:
+    x = relax.Var("x", relax.TensorType(shape, dtype))
+    return module([x], lambda builder: builder.emit(relax.op.nn.softmax(x, axis=axis)))
+
+
+def truth(x: np.ndarray) -> np.ndarray:
+    powers = np.exp(x.astype(np.float64) - x.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def hard_rows(rows: int, columns: int) -> np.ndarray:
+    """The largest number first, last or everywhere; far from zero on both sides; most of a row masked."""
+    x = 5 * np.random.default_rng(0).standard_normal((rows, columns)).astype(np.float32)
+    x[0, -1], x[1, 0] = 40.0, 40.0
+    x[2], x[3], x[4] = 3.0, x[3] - 5000.0, x[4] + 5000.0
+    x[5, 1:] = -np.inf
+    return x
+
+
+@pytest.mark.parametrize("columns", [121, 127, 197, 257])
+def test_the_numbers_are_those_of_softmax(columns: int) -> None:
+    x = hard_rows(9, columns)
+    mod = softmax_in_lanes(softmax(x.shape), TARGET)
+    assert ops(mod) == ["call_tir"]
+    result = run(mod, [x])
+    np.testing.assert_allclose(result, truth(x), rtol=2e-5, atol=1e-30)  # 40 is known to 4e-6
+    np.testing.assert_allclose(result.sum(axis=1), 1.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("mod", "target"),
+    [
+        (softmax((4, 120)), AVX512),
+        (softmax((4, 208)), AVX512),
+        (softmax((4, 200)), AVX2),  # 25 whole vectors
+        (softmax((197, 4), axis=0), AVX512),
+        (softmax((4, 197), dtype="float16"), AVX512),
+        (softmax((197,)), AVX512),
+    ],
+    ids=["short", "whole vectors", "of eight", "another axis", "half precision", "a single row"],
+)
+def test_others_stay(mod: tvm.IRModule, target: TargetSpec) -> None:
+    assert ops(softmax_in_lanes(mod, target)) == ["nn.softmax"]
+
+
+def attention(path: Path, shape: tuple[int, ...]) -> Path:
+    """Scores, scaled and masked, and what their softmax weighs."""
+    nodes = [
+        helper.make_node("Add", ["scores", "mask"], ["masked"]),
+        helper.make_node("Softmax", ["masked"], ["weights"], axis=-1),
+        helper.make_node("MatMul", ["weights", "values"], ["y"]),
+    ]
+    values = (*shape[:-2], shape[-1], 24)
+    inputs = {"scores": shape, "mask": shape[-2:], "values": values}
+    graph = helper.make_graph(
+        nodes,
+        "attention",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, of) for name, of in inputs.items()],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, (*shape[:-1], 24))],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+@pytest.mark.parametrize("columns", [127, 197])
+def test_a_model_with_attention_runs_as_in_onnx_runtime(tmp_path: Path, columns: int) -> None:
+    path = attention(tmp_path / "m.onnx", (2, 3, 29, columns))
+    model = import_model(path, target=TARGET)
+    (task,) = [t for t in partition(model).tasks if "softmax" in t.workload.name]
+    mod = load_module(task.workload.mod_json)
+    (sketch,) = row_tiling_sketches(mod, vector_lanes=vector_lanes(TARGET))
+    assert any(inst.kind.name == "Vectorize" for inst in sketch.insts)
+    trace = default_trace(task.workload.mod_json, TARGET)
+    check_trace(trace)
+    compile_model(model, tmp_path / "bundle", log=None, replay=in_process_replay)
+    rng = np.random.default_rng(1)
+    feed = {name: rng.standard_normal(spec.shape).astype(np.float32) for name, spec in model.inputs}
+    feed["mask"] = np.where(rng.random(feed["mask"].shape) < 0.3, -1e9, 0.0).astype(np.float32)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (expected,) = session.run(None, feed)
+    result = load(tmp_path / "bundle").run_named(feed)["y"]
+    np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-5)
