@@ -5,10 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import tvm
 from tvm import te, tirx
 from tvm.topi import nn
 
 import tunewright.core.tvm_adapter  # noqa: F401  # hides torch before TVM is imported
+from tunewright.core.tvm_adapter.codegen import generate_code
+from tunewright.core.tvm_adapter.kernel import split_prepack
+from tunewright.core.types import TargetSpec
 
 Arrays = Sequence[np.ndarray[Any, Any]]
 
@@ -133,6 +137,12 @@ def scaled_by_scalar(size: int = 40) -> Kernel:
     x, s = te.placeholder((size,), name="x"), te.placeholder((), name="s")
     out = te.compute((size,), lambda i: x[i] * s(), name="out")
     return Kernel(te.create_prim_func([x, s, out]), lambda a: [a[0] * a[1]])
+
+
+def llvm_ir(scheduled: tvm.IRModule, target: TargetSpec) -> str:
+    """What LLVM was left with of a scheduled kernel."""
+    library = generate_code({"kernel": split_prepack(scheduled).compute}, target)
+    return str(library.inspect_source("ll"))
 
 
 ALL = {

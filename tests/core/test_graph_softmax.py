@@ -14,12 +14,14 @@ from onnx import TensorProto, helper
 from tvm import relax
 
 import tunewright.core.tvm_adapter  # noqa: F401  # hides torch before TVM is imported
+from tests.core import kernels
 from tests.core.relax_modules import module, ops, run
 from tests.scheduler.in_process import replay as in_process_replay
 from tunewright.core.trace_rules import check_trace
 from tunewright.core.tvm_adapter.canonical import load_module
 from tunewright.core.tvm_adapter.default_schedule import default_trace
 from tunewright.core.tvm_adapter.graph_softmax import softmax_in_lanes
+from tunewright.core.tvm_adapter.kernel import replay
 from tunewright.core.tvm_adapter.row_tiling import row_tiling_sketches
 from tunewright.core.tvm_adapter.target import host_target, vector_lanes
 from tunewright.core.types import TargetSpec
@@ -104,10 +106,11 @@ def test_a_model_with_attention_runs_as_in_onnx_runtime(tmp_path: Path, columns:
     model = import_model(path, target=TARGET)
     (task,) = [t for t in partition(model).tasks if "softmax" in t.workload.name]
     mod = load_module(task.workload.mod_json)
-    (sketch,) = row_tiling_sketches(mod, vector_lanes=vector_lanes(TARGET))
-    assert any(inst.kind.name == "Vectorize" for inst in sketch.insts)
+    assert len(row_tiling_sketches(mod, vector_lanes=vector_lanes(TARGET))) == 1
     trace = default_trace(task.workload.mod_json, TARGET)
     check_trace(trace)
+    code = kernels.llvm_ir(replay(task.workload.mod_json, trace), TARGET)
+    assert f"fdiv <{vector_lanes(TARGET)} x float>" in code and f"store <{vector_lanes(TARGET)} x" in code
     compile_model(model, tmp_path / "bundle", log=None, replay=in_process_replay)
     rng = np.random.default_rng(1)
     feed = {name: rng.standard_normal(spec.shape).astype(np.float32) for name, spec in model.inputs}

@@ -3,9 +3,9 @@
 Unscheduled TVM code is scalar and single-threaded, and TVM's own CPU rules (DLight) take convolutions for
 reductions and are slower still. Contractions get the register tile that an analytic model takes for the
 fastest, which on most of them is within a tenth of the best of dozens that were timed; computations by rows
-are vectorised and done row by row. For everything else there is a modest and safe schedule: injective
-producers inlined, spatial loops outside and in parallel, reductions inside them, the innermost spatial loop
-vectorised.
+are vectorised and done row by row, joined tensors are copied part by part. For everything else there is a
+modest and safe schedule: injective producers inlined, spatial loops outside and in parallel, reductions
+inside them, the innermost spatial loop vectorised.
 """
 
 from collections.abc import Sequence
@@ -20,6 +20,7 @@ from tunewright.core.tile_model import relative_speed
 from tunewright.core.tile_rules import REDUCTION_LEVELS
 from tunewright.core.tvm_adapter.canonical import load_module
 from tunewright.core.tvm_adapter.contraction import packs_weights
+from tunewright.core.tvm_adapter.copy_tiling import copy_tiling_sketches
 from tunewright.core.tvm_adapter.dot_tiling import fixed_lanes, own_sketches
 from tunewright.core.tvm_adapter.gated_tiling import results_per_element
 from tunewright.core.tvm_adapter.register_tiling import (
@@ -56,7 +57,10 @@ def default_trace(mod_json: str, target: TargetSpec) -> str:
         found = _realised(mod, sketch, tiles, target)
         if found is not None:
             return found
-    for sketch in row_tiling_sketches(mod, vector_lanes=lanes):
+    for sketch in (
+        *row_tiling_sketches(mod, vector_lanes=lanes),
+        *copy_tiling_sketches(mod, vector_lanes=lanes),
+    ):
         found = _realised(mod, sketch, {}, target)
         if found is not None:
             return found

@@ -21,7 +21,7 @@ from tvm_ffi import structural_hash
 from tunewright.core.keys import digest
 from tunewright.core.tvm_adapter.canonical import load_module, tensor_args
 from tunewright.core.tvm_adapter.codegen import generate_code
-from tunewright.core.tvm_adapter.traces import ReplayError, new_schedule, replay_trace
+from tunewright.core.tvm_adapter.traces import PEEL, ReplayError, new_schedule, replay_trace
 from tunewright.core.types import TargetSpec, TensorSpec
 
 # TVM names alias-analysis nodes in the IR by the addresses that its own objects happen to have.
@@ -37,7 +37,8 @@ def replay(mod_json: str, trace_json: str) -> tvm.IRModule:
     Raises:
         ReplayError: the trace does not apply to the workload.
     """
-    return replay_trace(load_module(mod_json), trace_json).mod
+    scheduled = replay_trace(load_module(mod_json), trace_json).mod
+    return tvm.tirx.transform.ForceNarrowIndexToInt32()(scheduled) if PEEL in trace_json else scheduled
 
 
 def unscheduled(mod_json: str) -> tvm.IRModule:

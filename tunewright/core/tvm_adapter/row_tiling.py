@@ -12,11 +12,16 @@ from tvm.tirx import IterVar
 
 from tunewright.core.tile_rules import fullest_vector
 from tunewright.core.tvm_adapter.contraction import is_reduction
-from tunewright.core.tvm_adapter.traces import block_named, block_names, extent_of, inlined, new_schedule
+from tunewright.core.tvm_adapter.traces import (
+    PEEL,
+    block_named,
+    block_names,
+    extent_of,
+    inlined,
+    new_schedule,
+)
 
 _LEAST_LANES = 4
-# Has TVM split a loop's last step off, which alone is guarded: no vector can be, and becomes scalar code.
-_PEEL = "pragma_loop_partition_hint"
 
 
 def row_tiling_sketches(mod: tvm.IRModule, *, vector_lanes: int) -> list[Trace]:
@@ -69,7 +74,7 @@ def _tile(schedule: Schedule, vector_lanes: int) -> bool:
             _partial_sums(schedule, partial[name], row)
         elif name in in_lanes:
             *_, lane, steps = schedule.get_loops(block)
-            schedule.annotate(steps, _PEEL, 1)
+            schedule.annotate(steps, PEEL, 1)
             _sum_in_lanes(schedule, block, lane, steps)
         elif name not in reductions:
             _vectorize(schedule, schedule.get_loops(block)[-1], vector_lanes, is_ragged=bool(in_lanes))
@@ -102,7 +107,7 @@ def _vectorize(schedule: Schedule, loop: LoopRV, vector_lanes: int, *, is_ragged
     steps, vector = schedule.split(loop, [None, lanes])
     schedule.vectorize(vector)
     if is_ragged:
-        schedule.annotate(steps, _PEEL, 1)
+        schedule.annotate(steps, PEEL, 1)
 
 
 def _lanes(extent: int, vector_lanes: int) -> int | None:

@@ -19,6 +19,12 @@ class ReplayError(TunewrightError):
     """A trace does not apply to the workload it is meant for."""
 
 
+# An annotation that has TVM split a loop where a decision inside it changes: of 13 vectors the last, which
+# alone is not full; of the channels of joined tensors, those of each. What decides inside a vector becomes
+# scalar code. It is lost where indices have 64 bits: `kernel.replay` narrows them.
+PEEL = "pragma_loop_partition_hint"
+
+
 def new_schedule(mod: tvm.IRModule, *, seed: int) -> Schedule:
     """A schedule without debug checks and with short errors: a failing primitive costs half as much."""
     return Schedule(mod, seed=seed, debug_mask="none", error_render_level="fast")
