@@ -1,4 +1,6 @@
-"""Joined tensors: the same numbers, copied in vectors, and a schedule only where there is one to be had."""
+"""Joined and interleaved tensors: the same numbers, in vectors, and a schedule only where there is one."""
+
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -64,6 +66,51 @@ def test_the_default_schedule_joins_the_parts(parts: tuple[int, ...], has_relu: 
     np.testing.assert_array_equal(bound.outputs()[0], np.maximum(expected, 0) if has_relu else expected)
 
 
+def interleaved(shape: tuple[int, ...], axes: tuple[int, ...]) -> Workload:
+    """A tensor whose axes are permuted, the last two merged: a channel shuffle, where those change places."""
+    x = te.placeholder(shape, name="x")
+    permuted = [shape[axis] for axis in axes]
+    *outer, first, second = permuted
+
+    def element(*index: tvm.tirx.Var) -> tvm.tirx.Expr:
+        *rest, last = index
+        place = [*rest, last // second, last % second]
+        return x[tuple(place[axes.index(axis)] for axis in range(len(shape)))]
+
+    out = te.compute((*outer, first * second), element, name="shuffled")
+    return canonical_workload(te.create_prim_func([x, out], index_dtype_override="int64"), name="transpose")
+
+
+def channels_last(channels: int) -> Workload:
+    x = te.placeholder((channels, 6, 32), name="x")
+    out = te.compute((6, 32, channels), lambda y, x_, c: x[c, y, x_], name="transposed")
+    return canonical_workload(te.create_prim_func([x, out], index_dtype_override="int64"), name="transpose")
+
+
+@pytest.mark.parametrize(
+    ("workload", "expected"),
+    [
+        (interleaved((5, 4, 32), (0, 2, 1)), lambda x: x.transpose(0, 2, 1).reshape(5, 128)),
+        (interleaved((2, 3, 3, 20), (1, 0, 3, 2)), lambda x: x.transpose(1, 0, 3, 2).reshape(3, 2, 60)),
+        (channels_last(3), lambda x: x.transpose(1, 2, 0)),
+    ],
+    ids=["four", "three", "channels last"],
+)
+def test_the_default_schedule_interleaves(
+    workload: Workload, expected: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    (sketch,) = copy_tiling_sketches(load_module(workload.mod_json), vector_lanes=16)
+    kinds = [inst.kind.name for inst in sketch.insts]
+    assert "Unroll" in kinds and "Parallel" in kinds
+    trace = default_trace(workload.mod_json, TARGET)
+    check_trace(trace)
+    inputs = make_inputs(workload.args, InputSet.RANDOM, seed=1)
+    bound = build_kernel(replay(workload.mod_json, trace), TARGET).bind(inputs)
+    bound.poison()
+    bound.run()
+    np.testing.assert_array_equal(bound.outputs()[0], expected(inputs[0]))
+
+
 def test_no_vector_decides_where_it_comes_from() -> None:
     workload = joined((48, 16, 32))
     (sketch,) = copy_tiling_sketches(load_module(workload.mod_json), vector_lanes=16)
@@ -82,8 +129,15 @@ def test_no_vector_decides_where_it_comes_from() -> None:
         canonical_workload(kernels.matmul_relu().func, name="matmul"),
         canonical_workload(kernels.two_outputs().func, name="two"),
         canonical_workload(kernels.integer_scale().func, name="scale"),
+        interleaved((5, 12, 32), (0, 2, 1)),
+        interleaved((5, 4, 32), (0, 1, 2)),
+        interleaved((5, 4, 6), (0, 2, 1)),
+        channels_last(12),
     ],
-    ids=["narrow parts", "rows", "softmax", "product", "two outputs", "no parts"],
+    ids=[
+        *("narrow parts", "rows", "softmax", "product", "two outputs", "no parts"),
+        *("many streams", "a view", "short streams", "many channels"),
+    ],
 )
 def test_others_have_no_such_sketch(workload: Workload) -> None:
     assert copy_tiling_sketches(load_module(workload.mod_json), vector_lanes=16) == []
