@@ -16,8 +16,9 @@ from tunewright.core.tvm_adapter.canonical import canonical_workload, load_modul
 from tunewright.core.tvm_adapter.copy_tiling import copy_tiling_sketches
 from tunewright.core.tvm_adapter.default_schedule import default_trace
 from tunewright.core.tvm_adapter.kernel import build_kernel, replay
+from tunewright.core.tvm_adapter.space import TaskSpace
 from tunewright.core.tvm_adapter.target import host_target, vector_lanes
-from tunewright.core.types import Workload
+from tunewright.core.types import TaskKey, Workload
 from tunewright.workers.inputs import InputSet, make_inputs
 
 pytestmark = [pytest.mark.tvm, pytest.mark.slow]
@@ -109,6 +110,12 @@ def test_the_default_schedule_interleaves(
     bound.poison()
     bound.run()
     np.testing.assert_array_equal(bound.outputs()[0], expected(inputs[0]))
+
+
+def test_there_is_nothing_to_search_among_copies() -> None:
+    space = TaskSpace(joined((32, 64)).mod_json, TARGET, TaskKey("task"))
+    drawn = [space.sample(seed) for seed in range(4)]
+    assert len({applied.program_key for applied in drawn if applied is not None}) == 1
 
 
 def test_no_vector_decides_where_it_comes_from() -> None:

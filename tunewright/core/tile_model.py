@@ -43,6 +43,8 @@ _WINDOW_LOOP_CYCLES = 8.0
 _BRANCH_CYCLES = 1.0
 _SLOWER_PER_LIVE_VECTOR = 0.01
 _BYTES = 4.0
+# To start other threads and to wait for them.
+_LAUNCH_CYCLES = 8e3
 
 
 def relative_speed(
@@ -88,7 +90,9 @@ def relative_speed(
     chunk_steps = depth * chunk_rows * chunk_columns / (accumulators * filled)
     chunk_bytes = _BYTES * (chunk_rows * np.prod(reductions[-1][0]) + chunk_columns * depth)
     chunk_cycles = chunk_steps * cycles + chunk_bytes / _BYTES_PER_CYCLE
-    return np.asarray(-np.log2(np.ceil(chunks / num_threads) * chunk_cycles), dtype=np.float64)
+    launch_cycles = np.where(chunks > 1, _LAUNCH_CYCLES, 0.0) if num_threads > 1 else 0.0
+    all_cycles = np.ceil(chunks / num_threads) * chunk_cycles + launch_cycles
+    return np.asarray(-np.log2(all_cycles), dtype=np.float64)
 
 
 def _channel_step_cycles(

@@ -1,8 +1,8 @@
 """A task's design space: TVM's schedule rules and postprocessors, driven per candidate.
 
-Contractions have sketches of our own (`register_tiling`, `dot_tiling`). For the rest, and beside them where
-the vector axis fills less than a vector, TVM's "llvm" rule set is used on every CPU: its x86 int8 rules do
-not build or compute wrong numbers.
+Contractions have sketches of our own (`register_tiling`, `dot_tiling`), and so have copies (`copy_tiling`:
+one program, nothing to search). For the rest, and beside contractions whose vector axis fills less than a
+vector, TVM's "llvm" rule set is used on every CPU: its x86 int8 rules do not build or compute wrong numbers.
 """
 
 import json
@@ -18,6 +18,7 @@ from tunewright.core.keys import digest
 from tunewright.core.tile_rules import are_reasonable
 from tunewright.core.tvm_adapter.canonical import load_module
 from tunewright.core.tvm_adapter.contraction import PACKS_WEIGHTS, packs_weights
+from tunewright.core.tvm_adapter.copy_tiling import copy_tiling_sketches
 from tunewright.core.tvm_adapter.dot_tiling import own_sketches
 from tunewright.core.tvm_adapter.gated_tiling import results_per_element
 from tunewright.core.tvm_adapter.register_tiling import Tiles, draw_tiles, fills_vectors, own_tiles
@@ -65,8 +66,9 @@ class TaskSpace:
         self._vector_lanes, self._num_registers = vector_lanes(target), num_vector_registers(target)
         own = own_sketches(self._mod, target)
         self._num_own = len(own)
-        if own and fills_vectors(own[0], vector_lanes=self._vector_lanes):
-            self._sketches = own
+        copies = [] if own else copy_tiling_sketches(self._mod, vector_lanes=self._vector_lanes)
+        if copies or (own and fills_vectors(own[0], vector_lanes=self._vector_lanes)):
+            self._sketches = own or copies
         else:
             others = self._context.generate_design_space()
             self._sketches = [*own, *(other.trace.simplified(True) for other in others)]
