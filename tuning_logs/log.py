@@ -249,7 +249,7 @@ class TuningLog(Closeable):
         self._write(lambda session: shared_rows.insert_or_ignore(session, ModelRow, [row]))
 
     def add_peak(self, peak: MachinePeak) -> None:
-        """Store what a machine can do at most; from now on it is the one that counts."""
+        """Store what a machine did at most; the fastest of all measurements counts."""
 
         def add(session: Session) -> None:
             machine_id = shared_rows.machine_ids(session, [peak.machine])[peak.machine]
@@ -259,9 +259,9 @@ class TuningLog(Closeable):
         self._write(add)
 
     def peak(self, target: TargetSpec, *, machine_fingerprint: str) -> MachinePeak | None:
-        """The newest peak of a machine for kernels of a target, or None where it has not been measured."""
+        """The fastest that a machine was seen to be in kernels of a target; None where nobody measured it."""
         with self._reading() as session:
-            return queries.newest_peak(session, self._shared, target, machine_fingerprint)
+            return queries.fastest_peak(session, self._shared, target, machine_fingerprint)
 
     # ---- what a tuning session reads
 

@@ -104,7 +104,7 @@ def all_machines(session: Session, shared: SharedRows) -> dict[int, MachineInfo]
     return {row_id: known[row_id] for row_id in ids}
 
 
-def newest_peak(
+def fastest_peak(
     session: Session, shared: SharedRows, target: TargetSpec, machine_fingerprint: str
 ) -> MachinePeak | None:
     """None where it has not been measured."""
@@ -113,13 +113,12 @@ def newest_peak(
         .join(MachineRow, MachineRow.id == PeakRow.machine_id)
         .join(TargetRow, TargetRow.id == PeakRow.target_id)
         .where(MachineRow.fingerprint == machine_fingerprint, TargetRow.target_json == str(target))
-        .order_by(PeakRow.measured_at.desc(), PeakRow.id.desc())
-        .limit(1)
+        .order_by(PeakRow.id)
     )
-    row = session.scalars(query).first()
-    if row is None:
-        return None
-    return codec.peak_from_row(row, shared.machines(session, [row.machine_id])[row.machine_id], target)
+    rows = session.scalars(query).all()
+    machines = shared.machines(session, {row.machine_id for row in rows})
+    peaks = [codec.peak_from_row(row, machines[row.machine_id], target) for row in rows]
+    return MachinePeak.fastest_of(peaks) if peaks else None
 
 
 def has_fingerprint(machine_fingerprint: str) -> ColumnElement[bool]:

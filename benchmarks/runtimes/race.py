@@ -96,7 +96,7 @@ def _raced(run: ModelRun, model: ZooModel, settings: RaceSettings) -> ModelRun:
 def _tune_and_compile(model: Path, bundle: Path, settings: RaceSettings) -> None:
     bundle.parent.mkdir(parents=True, exist_ok=True)
     options = ["--threads", str(settings.num_threads), "--log", settings.log]
-    _tunewright(settings, bundle.name, "machine", "peak", *options)
+    _tunewright(settings, bundle.name, "machine", "peak", "--again", *options)
     command, budget = "compile", []
     if settings.tune_secs:
         command, budget = "tune", ["--time-budget", f"{settings.tune_secs:g}s"]

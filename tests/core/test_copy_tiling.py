@@ -56,15 +56,20 @@ def joined(parts: tuple[int, ...], *, axis: int = 1, has_relu: bool = False) -> 
     [((32, 64), False), ((48, 16, 32, 16), False), ((56, 24), True), ((12, 20), False), ((16, 16, 5), False)],
 )
 def test_the_default_schedule_joins_the_parts(parts: tuple[int, ...], has_relu: bool) -> None:
-    workload = joined(parts, has_relu=has_relu)
+    inputs, output = run_by_default(joined(parts, has_relu=has_relu))
+    expected = np.concatenate(inputs[: len(parts)], axis=1)
+    np.testing.assert_array_equal(output, np.maximum(expected, 0) if has_relu else expected)
+
+
+def run_by_default(workload: Workload) -> tuple[list[np.ndarray], np.ndarray]:
+    """Arguments, and what the default schedule makes of them."""
     trace = default_trace(workload.mod_json, TARGET)
     check_trace(trace)
-    inputs = make_inputs(workload.args, InputSet.RANDOM, seed=1)
-    bound = build_kernel(replay(workload.mod_json, trace), TARGET).bind(inputs)
+    arguments = make_inputs(workload.args, InputSet.RANDOM, seed=1)
+    bound = build_kernel(replay(workload.mod_json, trace), TARGET).bind(arguments)
     bound.poison()
     bound.run()
-    expected = np.concatenate(inputs[: len(parts)], axis=1)
-    np.testing.assert_array_equal(bound.outputs()[0], np.maximum(expected, 0) if has_relu else expected)
+    return arguments, bound.outputs()[0]
 
 
 def interleaved(shape: tuple[int, ...], axes: tuple[int, ...]) -> Workload:
@@ -103,13 +108,8 @@ def test_the_default_schedule_interleaves(
     (sketch,) = copy_tiling_sketches(load_module(workload.mod_json), vector_lanes=16)
     kinds = [inst.kind.name for inst in sketch.insts]
     assert "Unroll" in kinds and "Parallel" in kinds
-    trace = default_trace(workload.mod_json, TARGET)
-    check_trace(trace)
-    inputs = make_inputs(workload.args, InputSet.RANDOM, seed=1)
-    bound = build_kernel(replay(workload.mod_json, trace), TARGET).bind(inputs)
-    bound.poison()
-    bound.run()
-    np.testing.assert_array_equal(bound.outputs()[0], expected(inputs[0]))
+    inputs, output = run_by_default(workload)
+    np.testing.assert_array_equal(output, expected(inputs[0]))
 
 
 def test_there_is_nothing_to_search_among_copies() -> None:

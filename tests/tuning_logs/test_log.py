@@ -652,15 +652,16 @@ class RecordStoreContract:
         with pytest.raises(RecordNotFoundError, match="no record 1:"):
             log.record(1)
 
-    def test_the_newest_peak_of_a_machine_and_target_counts(self, log: TuningLog) -> None:
-        old, new = (
-            MachinePeak(MACHINE, TASK.target, rate, ((1 << 18, 9e10), (1 << 28, 1.1e10)), START)
-            for rate in (1e11, 1.2e11)
-        )
+    def test_the_fastest_that_a_machine_was_seen_to_be_counts(self, log: TuningLog) -> None:
+        small, large = 1 << 18, 1 << 28
+        first = MachinePeak(MACHINE, TASK.target, 1.2e11, ((small, 8e10), (large, 1.1e10)), START)
+        later = START + timedelta(hours=1)
+        slow = MachinePeak(MACHINE, TASK.target, 1e11, ((small, 9e10), (large, 1e10)), later)
         other = dataclasses.replace(MACHINE, cpu_model="other")
-        for peak in (old, new, dataclasses.replace(old, machine=other)):
+        for peak in (first, slow, dataclasses.replace(first, machine=other, flop_per_sec=9e12)):
             log.add_peak(peak)
-        assert log.peak(TASK.target, machine_fingerprint=MACHINE.fingerprint) == new
+        expected = MachinePeak(MACHINE, TASK.target, 1.2e11, ((small, 9e10), (large, 1.1e10)), later)
+        assert log.peak(TASK.target, machine_fingerprint=MACHINE.fingerprint) == expected
         assert log.peak(TASK.target, machine_fingerprint="0" * 16) is None
         threads = dataclasses.replace(TASK.target, num_threads=TASK.target.num_threads + 1)
         assert log.peak(threads, machine_fingerprint=MACHINE.fingerprint) is None

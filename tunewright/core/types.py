@@ -6,11 +6,12 @@ Times are seconds per call, sizes bytes, work a count of floating-point operatio
 UTC. This module imports no third-party library but numpy, so that workers and tests start fast.
 """
 
+import itertools
 import math
 import re
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import NewType, Self
@@ -350,7 +351,7 @@ class MachineInfo:
 
 @dataclass(frozen=True, slots=True)
 class MachinePeak:
-    """The most that a machine does in kernels of a target.
+    """The most that a machine has been seen to do in kernels of a target.
 
     `flop_per_sec` counts a float32 multiply-add as two. `bandwidths`: (bytes of a working set, bytes read and
     written per second in it), the smallest set first.
@@ -361,6 +362,21 @@ class MachinePeak:
     flop_per_sec: float
     bandwidths: tuple[tuple[int, float], ...]
     measured_at: datetime
+
+    @classmethod
+    def fastest_of(cls, peaks: Sequence[Self]) -> Self:
+        """What some measurements of one machine and target, at least one, say together; of the newest's date.
+
+        A peak is what nothing exceeds: one that was taken while the machine was slow counts for little.
+        """
+        bandwidths: dict[int, float] = {}
+        for size, rate in itertools.chain.from_iterable(peak.bandwidths for peak in peaks):
+            bandwidths[size] = max(rate, bandwidths.get(size, 0.0))
+        return replace(
+            max(peaks, key=lambda peak: peak.measured_at),
+            flop_per_sec=max(peak.flop_per_sec for peak in peaks),
+            bandwidths=tuple(sorted(bandwidths.items())),
+        )
 
     def bytes_per_sec(self, num_bytes: int) -> float:
         """The bandwidth of the largest measured working set that is not larger than this one."""
