@@ -65,6 +65,30 @@ def test_the_numbers_are_those_of_softmax(columns: int) -> None:
     np.testing.assert_allclose(result.sum(axis=1), 1.0, rtol=1e-5)
 
 
+def log_softmax(shape: tuple[int, ...], axis: int = -1, dtype: str = "float32") -> tvm.IRModule:
+    x = relax.Var("x", relax.TensorType(shape, dtype))
+    return module([x], lambda builder: builder.emit(relax.op.nn.log_softmax(x, axis=axis)))
+
+
+@pytest.mark.parametrize("columns", [3, 64, 120, 127, 1024])
+def test_the_numbers_are_those_of_log_softmax(columns: int) -> None:
+    x = hard_rows(9, columns)
+    mod = softmax_in_lanes(log_softmax(x.shape), TARGET)
+    assert ops(mod) == ["call_tir"]
+    shifted = x.astype(np.float64) - x.max(axis=-1, keepdims=True)
+    expected = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    np.testing.assert_allclose(run(mod, [x]), expected, rtol=1e-6, atol=2e-6)
+
+
+@pytest.mark.parametrize("columns", [127, 1024])
+def test_a_log_softmax_runs_in_vectors(columns: int) -> None:
+    mod = tvm.IRModule({"main": softmax_in_lanes(log_softmax((29, columns)), TARGET)["log_softmax"]})
+    (sketch,) = row_tiling_sketches(mod, vector_lanes=vector_lanes(TARGET))
+    scheduled = tvm.s_tir.Schedule(mod)
+    sketch.apply_to_schedule(scheduled, remove_postproc=True)
+    assert f"store <{vector_lanes(TARGET)} x float>" in kernels.llvm_ir(scheduled.mod, TARGET)
+
+
 @pytest.mark.parametrize(
     ("mod", "target"),
     [
@@ -74,11 +98,16 @@ def test_the_numbers_are_those_of_softmax(columns: int) -> None:
         (softmax((197, 4), axis=0), AVX512),
         (softmax((4, 197), dtype="float16"), AVX512),
         (softmax((197,)), AVX512),
+        (log_softmax((197, 4), axis=0), AVX512),
+        (log_softmax((4, 64), dtype="float16"), AVX512),
     ],
-    ids=["short", "whole vectors", "of eight", "another axis", "half precision", "a single row"],
+    ids=[
+        *("short", "whole vectors", "of eight", "another axis", "half precision", "a single row"),
+        *("logarithm, another axis", "logarithm, half precision"),
+    ],
 )
 def test_others_stay(mod: tvm.IRModule, target: TargetSpec) -> None:
-    assert ops(softmax_in_lanes(mod, target)) == ["nn.softmax"]
+    assert ops(softmax_in_lanes(mod, target))[0] in ("nn.softmax", "nn.log_softmax")
 
 
 def attention(path: Path, shape: tuple[int, ...]) -> Path:

@@ -27,7 +27,7 @@ from tvm.relax.frontend.onnx import from_onnx
 from tvm.tirx import PrimFunc
 
 from tunewright.core.errors import TunewrightError
-from tunewright.core.tvm_adapter import graph_low_precision, graph_rewrites
+from tunewright.core.tvm_adapter import graph_elementary, graph_low_precision, graph_rewrites
 from tunewright.core.tvm_adapter.canonical import load_module
 from tunewright.core.tvm_adapter.graph_branches import combine_products
 from tunewright.core.tvm_adapter.graph_recurrent import fuse_steps
@@ -119,8 +119,9 @@ def import_onnx(model: onnx.ModelProto, target: TargetSpec) -> Graph:
     try:
         with tvm_target(target), _quiet():
             mod = graph_low_precision.rewrite(simplify(mod), params, names, target)
-            mod = combine_products(use_winograd(graph_rewrites.rewrite(fuse_steps(mod))))
-            lowered = lower(softmax_in_lanes(mod, target))
+            mod = graph_elementary.taken_apart(fuse_steps(mod), params, names)
+            mod = combine_products(use_winograd(graph_rewrites.rewrite(mod)))
+            lowered = lower(graph_elementary.logarithms_in_vectors(softmax_in_lanes(mod, target)))
             mod = _with_useful_layout_attrs(fuse(_rename(lowered, PACK_FUNCTION, PREPARE_FUNCTION)))
     except RuntimeError as exc:  # TVM's InternalError
         raise GraphImportError(_dynamic(converted) or f"TVM cannot lower it: {_last_line(exc)}") from exc

@@ -29,7 +29,7 @@ import tvm
 from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from tunewright.core.tvm_adapter.graph_rewrites import rewritten
+from tunewright.core.tvm_adapter.graph_rewrites import rewritten, weight_values
 from tunewright.core.tvm_adapter.x86_intrinsics import supported_intrinsics
 from tunewright.core.types import TargetSpec
 
@@ -76,13 +76,9 @@ def rewrite(
     """
     intrinsics = supported_intrinsics(target)
     byte_lanes = [intrinsic.lanes for intrinsic in intrinsics if intrinsic.right == "int8"]
-    by_name = dict(zip(names, params, strict=True))
-    variables = [
-        var for func in mod.functions.values() if isinstance(func, relax.Function) for var in func.params
-    ]
     rewriter = _LowPrecision(
         mod,
-        {var: by_name[var.name] for var in variables if var.name in by_name},
+        weight_values(mod, params, names),
         byte_lanes=min(byte_lanes, default=None),
         multiplies_bfloat16=any(intrinsic.right == "bfloat16" for intrinsic in intrinsics),
     )

@@ -10,8 +10,10 @@ taken apart, so that it becomes polynomials in vectors.
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
+import numpy.typing as npt
 import tvm
 from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
@@ -32,6 +34,15 @@ def rewritten(rewriter: PyExprMutator, mod: tvm.IRModule) -> tvm.IRModule:
     return rewriter.builder_.get()
 
 
+def weight_values(
+    mod: tvm.IRModule, params: Sequence[npt.NDArray[Any]], names: Sequence[str]
+) -> dict[relax.Var, npt.NDArray[Any]]:
+    """What the parameters of these names hold."""
+    by_name = dict(zip(names, params, strict=True))
+    functions = [func for func in mod.functions.values() if isinstance(func, relax.Function)]
+    return {var: by_name[var.name] for func in functions for var in func.params if var.name in by_name}
+
+
 def static_shape(ty: Any) -> tuple[int, ...] | None:
     """The shape of a tensor's type; None for other types, and where an extent is not known."""
     shape = ty.shape if isinstance(ty, relax.TensorType) else None
@@ -43,7 +54,12 @@ def static_shape(ty: Any) -> tuple[int, ...] | None:
 
 
 # What operators are called after they have been taken apart and fused.
-LABELS = {"multiply_multiply_fast_erf_multiply_add": "gelu", "maximum_minimum": "clip"}
+LABELS = {
+    "multiply_multiply_fast_erf_multiply_add": "gelu",
+    "maximum_minimum": "clip",
+    "tir_sqrt_tir_sqrt_multiply": "power",
+    "tir_negative_fast_exp_add_divide": "sigmoid",
+}
 _IMAGE_RANK = 4
 _BINARY = [
     tvm.ir.Op.get(f"relax.{name}") for name in ("add", "subtract", "multiply", "divide", "maximum", "minimum")
