@@ -126,4 +126,4 @@ def _checked(name: str, spec: TensorSpec, value: npt.ArrayLike) -> Array:
             f"input {name!r} is {array.dtype}{list(array.shape)}, "
             f"the model takes {spec.dtype}{list(spec.shape)}"
         )
-    return np.ascontiguousarray(array)
+    return np.asarray(array, order="C")  # np.ascontiguousarray would give a number an axis

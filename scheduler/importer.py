@@ -75,9 +75,11 @@ def import_model(
     with tempfile.TemporaryDirectory(prefix="tunewright-import-") as scratch:
         optimised = onnx_prepare.optimise(model, Path(scratch))
         if isinstance(optimised, str):
+            onnx_prepare.expose_shapes(model)
             graph = _import_unoptimised(path, model, target, refusal=optimised)
         else:
             del model  # the optimised copy holds the weights now
+            onnx_prepare.expose_shapes(optimised)
             graph = _import(path, optimised, target)
     return ImportedModel(
         name=path.stem,

@@ -106,6 +106,23 @@ def normalise(model: onnx.ModelProto) -> None:
         model.graph.node.extend(nodes)
 
 
+def expose_shapes(model: onnx.ModelProto) -> None:
+    """Make weights constants, in place, where TVM's importer would take a shape for one that nobody knows."""
+    initialisers = {tensor.name: tensor for tensor in model.graph.initializer}
+    exposed: dict[str, onnx.NodeProto] = {}
+    for node in model.graph.node:
+        if node.op_type == "Expand" and node.input[1] in initialisers:
+            tensor = initialisers[node.input[1]]
+            name = f"{tensor.name}_of_expand"
+            exposed[name] = onnx.helper.make_node("Constant", [], [name], value=tensor)
+            node.input[1] = name
+    nodes = [*exposed.values(), *model.graph.node]
+    if exposed:
+        copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+        del model.graph.node[:]
+        model.graph.node.extend(copies)
+
+
 def optimise(model: onnx.ModelProto, scratch: Path) -> onnx.ModelProto | str:
     """Apply ONNX Runtime's basic graph optimisation.
 

@@ -1,6 +1,7 @@
 """Graph rewrites: the operators that a model is left with, and that it still computes the same."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -60,3 +61,59 @@ def test_views_of_views_are_one_view_and_real_transposes_stay() -> None:
     assert ops(mod) == ["reshape", "permute_dims"]
     array = RNG.standard_normal((1, 5, 1, 4)).astype(np.float32)
     np.testing.assert_array_equal(run(mod, [array]), array.reshape(5, 4).T)
+
+
+def _stacked(reduce: Callable[..., relax.Expr], *shapes: tuple[int, ...]) -> tvm.IRModule:
+    """As TVM's importer translates Max, Min, Mean and Sum."""
+    inputs = variables(*shapes)
+    shape = np.broadcast_shapes(*shapes)
+
+    def compute(builder: relax.BlockBuilder) -> relax.Expr:
+        wide = [builder.emit(relax.op.broadcast_to(one, shape)) for one in inputs]
+        return builder.emit(reduce(builder.emit(relax.op.stack(wide, axis=0)), axis=0))
+
+    return module(inputs, compute)
+
+
+@pytest.mark.parametrize(
+    ("reduce", "truth", "expected"),
+    [
+        (relax.op.max, np.max, ["maximum", "maximum"]),
+        (relax.op.min, np.min, ["minimum", "minimum"]),
+        (relax.op.sum, np.sum, ["add", "add"]),
+        (relax.op.mean, np.mean, ["add", "add", "multiply"]),
+    ],
+)
+def test_what_is_stacked_to_be_reduced_is_joined_in_pairs(
+    reduce: Callable[..., relax.Expr], truth: Callable[..., np.ndarray], expected: list[str]
+) -> None:
+    shapes = ((2, 3, 5), (3, 1), (2, 1, 5))
+    mod = rewrite(_stacked(reduce, *shapes))
+    assert ops(mod) == expected
+    arrays = [RNG.standard_normal(shape).astype(np.float32) for shape in shapes]
+    stacked = np.stack(np.broadcast_arrays(*arrays))
+    np.testing.assert_allclose(run(mod, arrays), truth(stacked, axis=0), rtol=1e-6, atol=1e-6)
+
+
+def test_a_sum_over_one_of_a_stacks_own_axes_stays() -> None:
+    x, y = variables((4, 6), (4, 6))
+
+    def compute(builder: relax.BlockBuilder) -> relax.Expr:
+        return builder.emit(relax.op.sum(builder.emit(relax.op.stack([x, y], axis=0)), axis=1))
+
+    mod = module([x, y], compute)
+    arrays = [RNG.standard_normal((4, 6)).astype(np.float32) for _ in range(2)]
+    np.testing.assert_allclose(run(rewrite(mod), arrays), np.stack(arrays).sum(axis=1), rtol=1e-5, atol=1e-6)
+
+
+def test_a_model_whose_layout_tvm_cannot_change_keeps_it(caplog: pytest.LogCaptureFixture) -> None:
+    data, weight = variables((1, 6, 5, 4), (8, 6, 3, 3))
+
+    def compute(builder: relax.BlockBuilder) -> relax.Expr:
+        image = builder.emit(relax.op.nn.conv2d(data, weight, padding=1))
+        return builder.emit(relax.op.stack([image, image], axis=0))
+
+    mod = module([data, weight], compute)
+    arrays = [RNG.standard_normal(shape).astype(np.float32) for shape in ((1, 6, 5, 4), (8, 6, 3, 3))]
+    np.testing.assert_allclose(run(rewrite(mod), arrays), run(mod, arrays), rtol=1e-5, atol=1e-6)
+    assert "keep their layout" in caplog.text

@@ -62,7 +62,7 @@ def find_contraction(mod: tvm.IRModule, *, vector_lanes: int, group: int = 1) ->
     before, after = names[:position], names[position + 1 :]
     block = schedule.get(block_named(schedule, reductions[0]))
     spatial = spatial_axes(block)
-    if len(after) > 1 or not spatial:
+    if len(after) > 1 or not spatial or len(block.writes) > 1:
         return None
     if not _row_axes(block, spatial):
         # A pixel is a vector here, read a few times: a branch each costs less than a padded copy.

@@ -1,7 +1,8 @@
 """Functions of single elements in what vectors have instructions for.
 
-TVM's `pow`, `sigmoid` and `log` are calls of the C library for each element: 2 to 9 ns each, where vectors
-take 0.1 to 0.2. Its FastMathTransform does as much for exp, tanh and erf.
+TVM's functions are calls of the C library for each element: 2 to 9 ns each, where vectors take 0.1 to 0.2.
+Its library of polynomials has exp, tanh and erf (a few units in the last place); its FastMathTransform would
+put them in, but fails at a call that is no operator.
 """
 
 import math
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy.typing as npt
 import tvm
-from tvm import relax, te, tirx
+from tvm import relax, te, tirx, topi
 from tvm.ir.expr import GenericConst
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
@@ -23,6 +24,12 @@ _OPAQUE = 8
 _LOG = tvm.ir.Op.get("relax.log")
 _POWER = tvm.ir.Op.get("relax.power")
 _SIGMOID = tvm.ir.Op.get("relax.sigmoid")
+_SOFTMAX = tvm.ir.Op.get("relax.nn.softmax")
+_POLYNOMIALS = {
+    tvm.ir.Op.get("relax.erf"): topi.fast_erf,
+    tvm.ir.Op.get("relax.exp"): topi.fast_exp,
+    tvm.ir.Op.get("relax.tanh"): topi.fast_tanh,
+}
 
 # log 2 in two numbers: products of the first one with an exponent are exact.
 _LOG_2_HIGH = 0.693359375
@@ -47,9 +54,12 @@ def taken_apart(mod: tvm.IRModule, params: Sequence[npt.NDArray[Any]], names: Se
     return rewritten(_Elementary(mod, weight_values(mod, params, names)), mod)
 
 
-def logarithms_in_vectors(mod: tvm.IRModule) -> tvm.IRModule:
-    """The module with each float32 logarithm as a kernel's expression: no pass sees any more what it is."""
-    return rewritten(_Logarithms(mod), mod)
+def in_vectors(mod: tvm.IRModule) -> tvm.IRModule:
+    """The module with each float32 exp, erf, tanh, log and softmax as polynomials.
+
+    They are functions of TIR then: no pass sees any more what they are.
+    """
+    return rewritten(_Polynomials(mod), mod)
 
 
 @mutator
@@ -112,17 +122,22 @@ class _Elementary(PyExprMutator):  # type: ignore[misc]  # TVM has no types
 
 
 @mutator
-class _Logarithms(PyExprMutator):  # type: ignore[misc]  # TVM has no types
+class _Polynomials(PyExprMutator):  # type: ignore[misc]  # TVM has no types
     def visit_call_(self, call: relax.Call) -> Any:
         call = self.builder_.normalize(self.visit_expr_post_order(call))
-        if call.op != _LOG or not _is_float32(call):
+        if not _is_float32(call):
             return call
-        return self.builder_.call_te(
-            lambda x: te.compute(x.shape, lambda *index: _log(x[index]), name="fast_log"),
-            call.args[0],
-            primfunc_name_hint="fast_log",
-            primfunc_attrs={"op_pattern": _OPAQUE},
-        )
+        if call.op == _LOG:
+            return self.builder_.call_te(
+                lambda x: te.compute(x.shape, lambda *index: _log(x[index]), name="fast_log"),
+                call.args[0],
+                primfunc_name_hint="fast_log",
+                primfunc_attrs={"op_pattern": _OPAQUE},
+            )
+        if call.op == _SOFTMAX:
+            return self.builder_.call_te(topi.nn.fast_softmax, call.args[0], int(call.attrs.axis))
+        function = _POLYNOMIALS.get(call.op)
+        return call if function is None else self.builder_.call_te(function, call.args[0])
 
 
 def _log(x: Any) -> Any:
@@ -183,4 +198,4 @@ def _int(value: int) -> Any:
 
 
 def _is_float32(call: relax.Call) -> bool:
-    return str(call.ty.dtype) == "float32"
+    return isinstance(call.ty, relax.TensorType) and str(call.ty.dtype) == "float32"

@@ -8,6 +8,7 @@ What only changes a view is no copy, and what TVM would compute by a call of the
 taken apart, so that it becomes polynomials in vectors.
 """
 
+import logging
 import math
 import re
 from collections.abc import Sequence
@@ -18,12 +19,22 @@ import tvm
 from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
+logger = logging.getLogger(__name__)
+
 
 def rewrite(mod: tvm.IRModule) -> tvm.IRModule:
     """The model with its two-dimensional convolutions, and what is between them, in NHWC, and simplified."""
-    mod = rewritten(_Elementwise(mod), mod)
-    mod = relax.transform.ConvertLayout({"relax.nn.conv2d": ["NHWC", "HWIO"]})(mod)
+    mod = relax.transform.DeadCodeElimination()(rewritten(_Elementwise(mod), mod))
+    mod = _channels_last(mod)
     return rewritten(_Views(mod), mod)
+
+
+def _channels_last(mod: tvm.IRModule) -> tvm.IRModule:
+    try:
+        return relax.transform.ConvertLayout({"relax.nn.conv2d": ["NHWC", "HWIO"]})(mod)
+    except Exception as exc:  # of several kinds, for operators whose layouts TVM cannot tell
+        logger.warning("the model's convolutions keep their layout, and are slower: %s", str(exc).strip())
+        return mod
 
 
 def rewritten(rewriter: PyExprMutator, mod: tvm.IRModule) -> tvm.IRModule:
@@ -64,11 +75,20 @@ _IMAGE_RANK = 4
 _BINARY = [
     tvm.ir.Op.get(f"relax.{name}") for name in ("add", "subtract", "multiply", "divide", "maximum", "minimum")
 ]
+_BROADCAST = tvm.ir.Op.get("relax.broadcast_to")
 _CALL_TIR = tvm.ir.Op.get("relax.call_tir")
 _CLIP = tvm.ir.Op.get("relax.clip")
 _CONVOLUTION = tvm.ir.Op.get("relax.nn.conv2d")
 _GELU = tvm.ir.Op.get("relax.nn.gelu")
+_MEAN = tvm.ir.Op.get("relax.mean")
+_REDUCTIONS = {
+    tvm.ir.Op.get("relax.max"): tvm.ir.Op.get("relax.maximum"),
+    tvm.ir.Op.get("relax.min"): tvm.ir.Op.get("relax.minimum"),
+    tvm.ir.Op.get("relax.sum"): tvm.ir.Op.get("relax.add"),
+    _MEAN: tvm.ir.Op.get("relax.add"),
+}
 _RESHAPE = tvm.ir.Op.get("relax.reshape")
+_STACK = tvm.ir.Op.get("relax.stack")
 _TRANSPOSE = tvm.ir.Op.get("relax.permute_dims")
 
 
@@ -86,7 +106,31 @@ class _Elementwise(PyExprMutator):  # type: ignore[misc]  # TVM has no types
             return self._bounded(call)
         if call.op in _BINARY:
             return relax.Call(call.op, self._of_equal_rank(*call.args), call.attrs)
+        if call.op in _REDUCTIONS:
+            return self._of_several(call)
         return call
+
+    def _of_several(self, call: relax.Call) -> relax.Expr:
+        """TVM's importer stacks the operands of a Max, and reduces; ConvertLayout fails at a stack."""
+        stack = self._origin(call.args[0])
+        is_stacked = isinstance(stack, relax.Call) and stack.op == _STACK and int(stack.attrs.axis) == 0
+        if not is_stacked or call.attrs.keepdims or [int(axis) for axis in call.attrs.axis or []] != [0]:
+            return call
+        operator = _REDUCTIONS[call.op]
+        first, *others = (self._unbroadcast(value) for value in self._origin(stack.args[0]).fields)
+        result = first
+        for other in others:
+            result = self.builder_.emit(relax.Call(operator, self._of_equal_rank(result, other)))
+        if call.op == _MEAN:
+            return relax.op.multiply(result, relax.const(1.0 / (1 + len(others)), call.ty.dtype))
+        return result
+
+    def _unbroadcast(self, value: relax.Expr) -> relax.Expr:
+        origin = self._origin(value)
+        return origin.args[0] if isinstance(origin, relax.Call) and origin.op == _BROADCAST else value
+
+    def _origin(self, value: relax.Expr) -> relax.Expr:
+        return self.lookup_binding(value) if isinstance(value, relax.Var) else value
 
     def _of_equal_rank(self, *operands: relax.Expr) -> list[relax.Expr]:
         """ConvertLayout takes operands of different ranks, but for scalars, for ones of unknown layouts."""
