@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from tunewright.core.errors import ModelImportError
 from tunewright.core.types import TargetSpec, TensorSpec
-from tunewright.scheduler import onnx_prepare, onnx_recurrent
+from tunewright.scheduler import onnx_operators, onnx_prepare, onnx_recurrent
 
 if TYPE_CHECKING:
     import onnx
@@ -68,18 +68,27 @@ def import_model(
     path = Path(path)
     model = onnx_prepare.load_onnx(path)
     onnx_prepare.bind_shapes(model, input_shapes or {})
+    model = onnx_operators.written_out(model)
     onnx_prepare.normalise(model)
     onnx_recurrent.unroll(model)
     input_names = [value.name for value in model.graph.input]
     output_names = [value.name for value in model.graph.output]
     with tempfile.TemporaryDirectory(prefix="tunewright-import-") as scratch:
         optimised = onnx_prepare.optimise(model, Path(scratch))
+        if not isinstance(optimised, str) and onnx_prepare.has_inlined(optimised):
+            optimised = onnx_prepare.optimise(optimised, Path(scratch))  # once more, with what is inside
+        if misunderstood := onnx_operators.misunderstood(model if isinstance(optimised, str) else optimised):
+            node, reason = misunderstood
+            raise ModelImportError(
+                f"{path}: operator {node.op_type} (node {node.name or node.output[0]}) is not supported as "
+                f"it is used here: {reason}; replace it in the exporting program or cut the model before it"
+            )
         if isinstance(optimised, str):
-            onnx_prepare.expose_shapes(model)
+            onnx_operators.expose_shapes(model)
             graph = _import_unoptimised(path, model, target, refusal=optimised)
         else:
             del model  # the optimised copy holds the weights now
-            onnx_prepare.expose_shapes(optimised)
+            onnx_operators.expose_shapes(optimised)
             graph = _import(path, optimised, target)
     return ImportedModel(
         name=path.stem,

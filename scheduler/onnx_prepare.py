@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
@@ -19,7 +20,7 @@ logger = logging.getLogger(__name__)
 Shapes = Mapping[str, tuple[int, ...]]
 
 # Protobuf refuses messages of 2 GiB; above this, weights travel in a file of their own.
-_MAX_INLINE_BYTES = 1 << 30
+MAX_INLINE_BYTES = 1 << 30
 _MIN_IR_VERSION = 8
 # It puts a three-dimensional product between two reshapes, which keep what follows it out of its kernel.
 _DISABLED_OPTIMIZERS = ["MatMulAddFusion"]
@@ -94,8 +95,7 @@ def normalise(model: onnx.ModelProto) -> None:
         if node.op_type == "Sum" and node.domain in ("", "ai.onnx") and len(node.input) == 2:
             node.op_type = "Add"
         # As an initialiser a constant stays an input of the compiled model, as all weights do.
-        if node.op_type == "Constant" and node.attribute[0].name == "value":
-            tensor = node.attribute[0].t
+        if node.op_type == "Constant" and (tensor := _constant(node)) is not None:
             tensor.name = node.output[0]
             model.graph.initializer.append(tensor)
         else:
@@ -106,21 +106,25 @@ def normalise(model: onnx.ModelProto) -> None:
         model.graph.node.extend(nodes)
 
 
-def expose_shapes(model: onnx.ModelProto) -> None:
-    """Make weights constants, in place, where TVM's importer would take a shape for one that nobody knows."""
-    initialisers = {tensor.name: tensor for tensor in model.graph.initializer}
-    exposed: dict[str, onnx.NodeProto] = {}
-    for node in model.graph.node:
-        if node.op_type == "Expand" and node.input[1] in initialisers:
-            tensor = initialisers[node.input[1]]
-            name = f"{tensor.name}_of_expand"
-            exposed[name] = onnx.helper.make_node("Constant", [], [name], value=tensor)
-            node.input[1] = name
-    nodes = [*exposed.values(), *model.graph.node]
-    if exposed:
-        copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-        del model.graph.node[:]
-        model.graph.node.extend(copies)
+def _constant(node: onnx.NodeProto) -> onnx.TensorProto | None:
+    """None for texts and sparse tensors."""
+    if len(node.attribute) != 1:
+        return None
+    value = onnx.helper.get_attribute_value(node.attribute[0])
+    match node.attribute[0].name:
+        case "value":
+            tensor: onnx.TensorProto = value
+            return tensor
+        case "value_float" | "value_floats":
+            return onnx.numpy_helper.from_array(np.asarray(value, np.float32))
+        case "value_int" | "value_ints":
+            return onnx.numpy_helper.from_array(np.asarray(value, np.int64))
+    return None
+
+
+def has_inlined(model: onnx.ModelProto) -> bool:
+    """Whether ONNX Runtime wrote out operators, after it had optimised the others."""
+    return any(output.startswith("_inlfunc_") for node in model.graph.node for output in node.output)
 
 
 def optimise(model: onnx.ModelProto, scratch: Path) -> onnx.ModelProto | str:
@@ -139,7 +143,7 @@ def optimise(model: onnx.ModelProto, scratch: Path) -> onnx.ModelProto | str:
     optimised = scratch / "optimised.onnx"
     options.optimized_model_filepath = str(optimised)
     source: str | bytes
-    if model.ByteSize() > _MAX_INLINE_BYTES:
+    if model.ByteSize() > MAX_INLINE_BYTES:
         source = str(scratch / "source.onnx")
         onnx.save_model(model, source, save_as_external_data=True, location="source.bin")
         options.add_session_config_entry(

@@ -141,7 +141,7 @@ def test_weights_beyond_protobufs_limit_travel_in_a_file(
 ) -> None:
     path = models.residual_net(tmp_path / "m.onnx")
     inline = import_model(path, target=TARGET)
-    monkeypatch.setattr(onnx_prepare, "_MAX_INLINE_BYTES", 0)
+    monkeypatch.setattr(onnx_prepare, "MAX_INLINE_BYTES", 0)
     external = import_model(path, target=TARGET)
     assert external.is_optimised
     weights = dict(zip(inline.param_names, inline.params, strict=True))

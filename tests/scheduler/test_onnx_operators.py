@@ -15,6 +15,7 @@ from onnx import helper, numpy_helper
 
 import tunewright.core.tvm_adapter  # noqa: F401  # hides torch before TVM is imported
 from tests.scheduler.in_process import replay
+from tunewright.core.errors import ModelImportError
 from tunewright.core.tvm_adapter.target import host_target
 from tunewright.scheduler.bundle import load
 from tunewright.scheduler.importer import import_model
@@ -23,6 +24,7 @@ from tunewright.scheduler.stitch import compile_model
 pytestmark = [pytest.mark.tvm, pytest.mark.slow]
 
 RNG = np.random.default_rng(3)
+OPSET, IR_VERSION = 23, 11  # the first with Attention
 ROWS, IMAGE, TOKENS = (5, 33), (1, 12, 9, 11), (2, 7, 24)
 WINDOW: Mapping[str, Any] = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}
 
@@ -86,6 +88,14 @@ GROUPS: dict[str, list[Case]] = {
         ("Einsum", [numbers(*TOKENS), numbers(*TOKENS)], [], {"equation": "bqd,bkd->bqk"}),
         ("Gemm", [numbers(*ROWS)], [numbers(7, 33), numbers(7)], {"transB": 1, "alpha": 0.5}),
     ],
+    "composed": [
+        ("Attention", [numbers(2, 3, 7, 8) for _ in range(3)], [], {}),
+        ("Attention", [numbers(2, 3, 7, 8) for _ in range(3)], [], {"is_causal": 1}),
+        ("Attention", [numbers(2, 3, 7, 8) for _ in range(3)], [numbers(7, 7)], {}),
+        ("Celu", [numbers(*ROWS)], [], {"alpha": 0.7}),
+        ("GroupNormalization", [numbers(*IMAGE)], [numbers(12), numbers(12)], {"num_groups": 3}),
+        ("RMSNormalization", [numbers(*TOKENS)], [numbers(24)], {}),
+    ],
     "moved": [
         ("Expand", [numbers(1, 7, 24)], [sizes(2, 7, 24)], {}),
         ("Expand", [numbers(7, 1)], [sizes(3, 1, 4)], {}),
@@ -95,6 +105,28 @@ GROUPS: dict[str, list[Case]] = {
         ("DepthToSpace", [numbers(*IMAGE)], [], {"blocksize": 2}),
     ],
 }
+
+
+def save(
+    nodes: Sequence[onnx.NodeProto],
+    feed: Mapping[str, np.ndarray],
+    stored: Mapping[str, np.ndarray],
+    outputs: Sequence[str],
+    folder: Path,
+) -> Path:
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [
+            helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(x.dtype), x.shape)
+            for name, x in feed.items()
+        ],
+        [onnx.ValueInfoProto(name=name) for name in outputs],
+        [numpy_helper.from_array(value, name) for name, value in stored.items()],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    onnx.save(onnx.shape_inference.infer_shapes(proto), folder / "m.onnx")
+    return folder / "m.onnx"
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -107,19 +139,7 @@ def test_operators_compute_what_onnx_runtime_computes(group: str, tmp_path: Path
         nodes.append(helper.make_node(op, [*own, *kept], [f"{op}{number}"], **attributes))
         feed |= own
         stored |= kept
-    path = tmp_path / "m.onnx"
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [
-            helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(x.dtype), x.shape)
-            for name, x in feed.items()
-        ],
-        [onnx.ValueInfoProto(name=node.output[0]) for node in nodes],
-        [numpy_helper.from_array(value, name) for name, value in stored.items()],
-    )
-    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-    onnx.save(onnx.shape_inference.infer_shapes(proto), path)
+    path = save(nodes, feed, stored, [node.output[0] for node in nodes], tmp_path)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     expected = dict(zip((one.name for one in session.get_outputs()), session.run(None, feed), strict=True))
     compile_model(import_model(path, target=host_target(1)), tmp_path / "b", log=None, replay=replay)
@@ -128,3 +148,28 @@ def test_operators_compute_what_onnx_runtime_computes(group: str, tmp_path: Path
     for name, value in expected.items():
         assert found[name].shape == value.shape and found[name].dtype == value.dtype, name
         np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("op", "inputs", "attributes", "expected"),
+    [
+        ("IsInf", [numbers(3)], {"detect_negative": 0}, "TVM ignores its attribute detect_negative"),
+        (
+            "ConvTranspose",
+            [numbers(1, 2, 4, 4), numbers(2, 3, 3, 3)],
+            {"output_shape": [7, 7]},
+            "output_shape",
+        ),
+        ("LayerNormalization", [numbers(2, 8), numbers(8)], {}, "computes only its first output"),
+    ],
+)
+def test_what_tvm_would_compute_wrongly_is_refused(
+    op: str, inputs: Sequence[np.ndarray], attributes: Mapping[str, Any], expected: str, tmp_path: Path
+) -> None:
+    feed = {f"x{n}": value for n, value in enumerate(inputs)}
+    outputs = ["y", "mean"] if op == "LayerNormalization" else ["y"]
+    path = save([helper.make_node(op, [*feed], outputs, **attributes)], feed, {}, outputs, tmp_path)
+    with pytest.raises(
+        ModelImportError, match=f"operator {op} .* is not supported as it is used.*{expected}"
+    ):
+        import_model(path, target=host_target(1))

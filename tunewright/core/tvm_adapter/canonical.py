@@ -36,8 +36,10 @@ def canonical_workload(func: PrimFunc, *, name: str) -> Workload:
         name: a label for people.
 
     Raises:
-        ValueError: the function has symbolic shapes or scalar parameters, so it cannot be tuned.
+        ValueError: the function has symbolic shapes or scalar parameters, or no blocks: it cannot be tuned.
     """
+    if not isinstance(func.body, tvm.s_tir.SBlockRealize):
+        raise ValueError("it is written without blocks, which schedules are about")
     mod = load_module(_rename(tvm.ir.save_json(_normalise(func))))
     # The printed text, not the JSON, is digested: JSON shows which equal expressions are shared objects.
     key = f"{CANONICAL_VERSION}-{digest(CANONICAL_VERSION, mod.script())}"

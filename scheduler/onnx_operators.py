@@ -1,0 +1,75 @@
+"""Operators of ONNX that TVM's importer does not know, takes for others, or fails at for want of a value.
+
+Found by `benchmarks/operators.py`, and by compiling the node tests of the package `onnx`. Works on
+`onnx.ModelProto`; nothing imports TVM.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import onnx
+import onnx.inliner
+
+from tunewright.scheduler.onnx_prepare import MAX_INLINE_BYTES
+
+# ONNX defines them by simpler ones.
+_COMPOSED = {"Attention", "Celu", "RotaryEmbedding", "Swish"}
+# Attributes that TVM's importer takes for their defaults, whatever they are, by operator: with what is right.
+_IGNORED: Mapping[str, Mapping[str, Sequence[object]]] = {
+    "ConvTranspose": {"output_shape": ()},
+    "IsInf": {"detect_negative": (1,), "detect_positive": (1,)},
+    "RoiAlign": {"mode": (b"avg",)},
+    "SpaceToDepth": {"mode": (b"DCR",)},
+}
+
+
+def written_out(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with what ONNX defines for operators that TVM does not know, or only others of their names.
+
+    One too large for a message of protobuf, which the definitions are looked up with, stays as it is.
+    """
+
+    def found() -> set[str]:
+        return _COMPOSED & {node.op_type for node in model.graph.node if node.domain in ("", "ai.onnx")}
+
+    if model.ByteSize() > MAX_INLINE_BYTES:
+        return model
+    if found():
+        # Some definitions depend on the types of all inputs; the inliner does not look for those of weights.
+        model.graph.value_info.extend(
+            onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+            for tensor in model.graph.initializer
+        )
+        model = onnx.shape_inference.infer_shapes(model)
+    while names := found():
+        wanted = [("", name) for name in sorted(names)]
+        model = onnx.inliner.inline_selected_functions(model, wanted, inline_schema_functions=True)
+        if found() == names:  # of a version without a definition
+            break
+    return model
+
+
+def misunderstood(model: onnx.ModelProto) -> tuple[onnx.NodeProto, str] | None:
+    """The first node of which TVM would compute something else, and why; None where there is none."""
+    used = {name for node in model.graph.node for name in node.input}
+    used |= {output.name for output in model.graph.output}
+    used.discard("")  # what is left out
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            right = _IGNORED.get(node.op_type, {}).get(attribute.name)
+            if right is not None and onnx.helper.get_attribute_value(attribute) not in right:
+                return node, f"TVM ignores its attribute {attribute.name}"
+        if node.op_type == "LayerNormalization" and used.intersection(node.output[1:]):
+            return node, "TVM computes only its first output"
+    return None
+
+
+def expose_shapes(model: onnx.ModelProto) -> None:
+    """Make weights constants, in place, where TVM's importer would take a shape for one that nobody knows."""
+    initialisers = {tensor.name: tensor for tensor in model.graph.initializer}
+    exposed: dict[str, onnx.NodeProto] = {}
+    for node in model.graph.node:
+        if node.op_type == "Expand" and (tensor := initialisers.get(node.input[1])) is not None:
+            node.input[1] = f"{tensor.name}_of_expand"
+            exposed[node.input[1]] = onnx.helper.make_node("Constant", [], [node.input[1]], value=tensor)
+    for constant in exposed.values():
+        model.graph.node.insert(0, constant)
