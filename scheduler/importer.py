@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from tunewright.core.errors import ModelImportError
 from tunewright.core.types import TargetSpec, TensorSpec
-from tunewright.scheduler import onnx_operators, onnx_prepare, onnx_recurrent
+from tunewright.scheduler import onnx_einsum, onnx_operators, onnx_prepare, onnx_recurrent, onnx_transposed
 
 if TYPE_CHECKING:
     import onnx
@@ -71,6 +71,8 @@ def import_model(
     model = onnx_operators.written_out(model)
     onnx_prepare.normalise(model)
     onnx_recurrent.unroll(model)
+    onnx_einsum.use_products(model)
+    onnx_transposed.use_convolutions(model)
     input_names = [value.name for value in model.graph.input]
     output_names = [value.name for value in model.graph.output]
     with tempfile.TemporaryDirectory(prefix="tunewright-import-") as scratch:

@@ -4,12 +4,15 @@ Found by `benchmarks/operators.py`, and by compiling the node tests of the packa
 `onnx.ModelProto`; nothing imports TVM.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 
 import onnx
 import onnx.inliner
 
 from tunewright.scheduler.onnx_prepare import MAX_INLINE_BYTES
+
+logger = logging.getLogger(__name__)
 
 # ONNX defines them by simpler ones.
 _COMPOSED = {"Attention", "Celu", "RotaryEmbedding", "Swish"}
@@ -42,7 +45,11 @@ def written_out(model: onnx.ModelProto) -> onnx.ModelProto:
         model = onnx.shape_inference.infer_shapes(model)
     while names := found():
         wanted = [("", name) for name in sorted(names)]
-        model = onnx.inliner.inline_selected_functions(model, wanted, inline_schema_functions=True)
+        try:
+            model = onnx.inliner.inline_selected_functions(model, wanted, inline_schema_functions=True)
+        except RuntimeError as exc:
+            logger.warning("%s stay as they are: %s", ", ".join(sorted(names)), exc)
+            break
         if found() == names:  # of a version without a definition
             break
     return model

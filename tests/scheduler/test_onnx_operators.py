@@ -82,10 +82,35 @@ GROUPS: dict[str, list[Case]] = {
         ("Resize", [numbers(*IMAGE)], [numbers(0), np.float32([1, 1, 2, 2])], {"mode": "nearest"}),
         ("Resize", [numbers(*IMAGE)], [numbers(0), np.float32([1, 1, 2, 2])], {"mode": "linear"}),
     ],
+    "transposed convolutions": [
+        ("ConvTranspose", [numbers(*IMAGE)], [numbers(12, 6, kernel, kernel), numbers(6)], attributes)
+        for kernel, attributes in (
+            (4, {"strides": [2, 2], "pads": [1, 1, 1, 1]}),
+            (3, {"strides": [2, 2], "pads": [1, 1, 1, 1], "output_padding": [1, 1]}),
+            (3, {"strides": [2, 2], "pads": [1, 1, 1, 1]}),  # the phases are longer than the output
+            (3, {"strides": [2, 2], "pads": [0, 1, 0, 0], "output_padding": [0, 1]}),
+            (2, {"strides": [2, 2]}),
+            (2, {"strides": [3, 3]}),  # some outputs meet no input
+            (5, {"strides": [3, 3], "pads": [2, 0, 1, 3]}),
+            (3, {}),
+            (3, {"pads": [3, 3, 3, 3]}),  # crops the image
+            (3, {"strides": [2, 1]}),
+            (3, {"dilations": [2, 2]}),
+        )
+    ],
     "products": [
         ("Conv", [numbers(1, 12, 40)], [numbers(8, 12, 3), numbers(8)], {"pads": [1, 1]}),
         ("Conv", [numbers(1, 4, 5, 6, 7)], [numbers(8, 4, 3, 3, 3)], {}),
-        ("Einsum", [numbers(*TOKENS), numbers(*TOKENS)], [], {"equation": "bqd,bkd->bqk"}),
+        ("Einsum", [numbers(*TOKENS), numbers(*TOKENS)], [], {"equation": "bqd, bkd -> bqk"}),
+        ("Einsum", [numbers(2, 3, 5, 6), numbers(2, 6, 3, 4)], [], {"equation": "bhqk,bkhd->bqhd"}),
+        ("Einsum", [numbers(2, 5, 6)], [numbers(6, 3, 4)], {"equation": "bld,dhe->bhle"}),
+        ("Einsum", [numbers(2, 5, 3, 4)], [numbers(3, 4, 7)], {"equation": "blhe,hed->bld"}),
+        ("Einsum", [numbers(5), numbers(6)], [], {"equation": "i,j->ji"}),
+        ("Einsum", [numbers(5, 6), numbers(5, 6)], [], {"equation": "ij,ij->"}),
+        ("Einsum", [numbers(5, 6), numbers(5, 6)], [], {"equation": "ij,ij->i"}),
+        ("Einsum", [numbers(5, 6), numbers(6)], [], {"equation": "ij,j"}),  # the result is implied
+        ("Einsum", [numbers(5, 6), numbers(6, 7)], [], {"equation": "ij,jk->k"}),  # a sum of one operand
+        ("Einsum", [numbers(5, 5)], [], {"equation": "ii->i"}),
         ("Gemm", [numbers(*ROWS)], [numbers(7, 33), numbers(7)], {"transB": 1, "alpha": 0.5}),
     ],
     "composed": [

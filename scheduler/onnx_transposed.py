@@ -1,0 +1,142 @@
+"""Transposed convolutions as convolutions, which have schedules of their own.
+
+TVM puts zeros between the pixels and convolves: with stride 2, three of four products are by zero. Outputs
+whose places are equal modulo the stride share their taps instead: each such phase is a convolution of the
+image as it is. All phases are one, its channels moved to their places by DepthToSpace ("sub-pixel
+convolution", Shi et al., CVPR 2016).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import helper, numpy_helper
+
+_IMAGE_RANK = 4
+_DEFAULTS: Mapping[str, Any] = {
+    "auto_pad": b"NOTSET",
+    "dilations": [1, 1],
+    "group": 1,
+    "output_padding": [0, 0],
+    "output_shape": None,
+    "pads": [0, 0, 0, 0],
+    "strides": [1, 1],
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """Along one axis. `taps[phase][n]`: the place in the kernel that meets the n-th pixel, or None.
+
+    `before`, `after`: how far the image is padded; `cropped`: how much longer than the output the phases are.
+    """
+
+    taps: Sequence[Sequence[int | None]]
+    before: int
+    after: int
+    cropped: int
+
+
+def use_convolutions(model: onnx.ModelProto) -> None:
+    """Write, in place, each transposed convolution of images with known weights as a convolution."""
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    nodes: list[onnx.NodeProto] = []
+    for node in model.graph.node:
+        own = _convolution(model, node, weights) if node.op_type == "ConvTranspose" else []
+        nodes += own or [onnx.NodeProto.FromString(node.SerializeToString())]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+def _convolution(
+    model: onnx.ModelProto, node: onnx.NodeProto, weights: Mapping[str, onnx.TensorProto]
+) -> list[onnx.NodeProto]:
+    """What takes the node's place; nothing where it stays."""
+    given = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    attributes = {**_DEFAULTS, **given}
+    is_known = all(name in weights for name in node.input[1:] if name)
+    plain = ("auto_pad", "dilations", "group", "output_shape")
+    strides, pads = attributes["strides"], attributes["pads"]
+    if not is_known or any(attributes[name] != _DEFAULTS[name] for name in plain) or len(set(strides)) > 1:
+        return []
+    kernel = numpy_helper.to_array(weights[node.input[1]])
+    if kernel.ndim != _IMAGE_RANK:
+        return []
+    lines = [
+        _line(
+            kernel.shape[2 + axis],
+            strides[axis],
+            pads[axis],
+            pads[2 + axis],
+            attributes["output_padding"][axis],
+        )
+        for axis in range(2)
+    ]
+    if any(min(line.before, line.after) < 0 for line in lines):
+        return []
+    num_phases = len(lines[0].taps) * len(lines[1].taps)
+    inputs = [node.input[0], _stored(model, f"{node.output[0]}_phases", _phases(kernel, *lines))]
+    if len(node.input) > 2 and node.input[2]:
+        bias = np.tile(numpy_helper.to_array(weights[node.input[2]]), num_phases)
+        inputs.append(_stored(model, f"{node.output[0]}_bias", bias))
+    padding = [line.before for line in lines] + [line.after for line in lines]
+    nodes = [helper.make_node("Conv", inputs, [f"{node.output[0]}_conv"], pads=padding)]
+    if num_phases > 1:
+        size = strides[0]
+        nodes.append(
+            helper.make_node("DepthToSpace", nodes[-1].output, [f"{node.output[0]}_whole"], blocksize=size)
+        )
+    if any(line.cropped for line in lines):
+        kept = [axis for axis in range(2) if lines[axis].cropped]
+        limits = [[0] * len(kept), [-lines[axis].cropped for axis in kept], [2 + axis for axis in kept]]
+        names = [
+            _stored(model, f"{node.output[0]}_slice{n}", np.array(limit, np.int64))
+            for n, limit in enumerate(limits)
+        ]
+        nodes.append(helper.make_node("Slice", [nodes[-1].output[0], *names], [f"{node.output[0]}_cropped"]))
+    nodes[-1].output[0] = node.output[0]
+    return nodes
+
+
+def _line(extent: int, stride: int, before: int, after: int, extra: int) -> _Line:
+    """Output o = stride q + phase sums the input's pixels q + offset with the kernel's places k where
+    stride offset = phase + before - k."""
+    places = [
+        {(phase + before - k) // stride: k for k in range(extent) if (phase + before - k) % stride == 0}
+        for phase in range(stride)
+    ]
+    offsets = [offset for place in places for offset in place]
+    first, last = min(offsets), max(offsets)
+    taps = [[place.get(offset) for offset in range(first, last + 1)] for place in places]
+    longer = extent + extra - before - after - stride  # than stride times the input
+    more = -(-longer // stride)  # steps than the input has pixels
+    return _Line(taps, -first, more + last, more * stride - longer)
+
+
+def _phases(kernel: npt.NDArray[Any], rows: _Line, columns: _Line) -> npt.NDArray[Any]:
+    """Weights (phases x outputs, inputs, rows, columns) of a kernel (inputs, outputs, rows, columns)."""
+    num_inputs, num_outputs = kernel.shape[:2]
+    shape = (
+        len(rows.taps),
+        len(columns.taps),
+        num_outputs,
+        num_inputs,
+        len(rows.taps[0]),
+        len(columns.taps[0]),
+    )
+    found = np.zeros(shape, kernel.dtype)
+    for row_phase, row_taps in enumerate(rows.taps):
+        for column_phase, column_taps in enumerate(columns.taps):
+            for y, row in enumerate(row_taps):
+                for x, column in enumerate(column_taps):
+                    if row is not None and column is not None:
+                        found[row_phase, column_phase, :, :, y, x] = kernel[:, :, row, column].T
+    return found.reshape(-1, *shape[3:])
+
+
+def _stored(model: onnx.ModelProto, name: str, value: npt.NDArray[Any]) -> str:
+    model.graph.initializer.append(numpy_helper.from_array(value, name))
+    return name
