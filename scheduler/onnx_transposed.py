@@ -42,6 +42,8 @@ class _Line:
 
 def use_convolutions(model: onnx.ModelProto) -> None:
     """Write, in place, each transposed convolution of images with known weights as a convolution."""
+    if all(node.op_type != "ConvTranspose" for node in model.graph.node):
+        return
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
