@@ -5,45 +5,58 @@ product, as they do not wait for each other.
 """
 
 import itertools
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import NodeProto, numpy_helper
-from onnx.helper import make_node
+from onnx.helper import get_attribute_value, make_node
 
 # Axes and bounds are inputs of Squeeze, Unsqueeze and Slice from here on.
 _MIN_OPSET = 13
-_NUM_GATES = 4
 _MAX_JOINED = 8
-_ATTRIBUTES = {"hidden_size", "direction"}
+_NUM_INPUTS = 8
 _DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
+# What an activation has to be, and which attributes are understood.
+_ATTRIBUTES = {
+    "GRU": {"hidden_size", "direction", "linear_before_reset"},
+    "LSTM": {"hidden_size", "direction"},
+    "RNN": {"hidden_size", "direction", "activations"},
+}
+_RNN_ACTIVATIONS = {"Tanh", "Relu", "Sigmoid"}
 
 
 def unroll(model: onnx.ModelProto) -> None:
-    """Replace every LSTM of static shape, in place; others stay, to be refused with their names.
+    """Replace every LSTM, GRU and RNN of static shape, in place; others stay, to be refused with their names.
 
-    Peepholes, clipping, own activations and sequences of unequal length are not known here.
+    Peepholes, clipping, gates with own activations and sequences of unequal length are not known here.
     """
     opset = max((opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx")), default=0)
-    if opset < _MIN_OPSET or not any(node.op_type == "LSTM" for node in model.graph.node):
+    if opset < _MIN_OPSET or not any(node.op_type in _LAYERS for node in model.graph.node):
         return
     shapes = _shapes(onnx.shape_inference.infer_shapes(model))
     nodes: list[NodeProto] = []
     for number, node in enumerate(model.graph.node):
-        shape = shapes.get(node.input[0]) if node.op_type == "LSTM" and _is_plain(node) else None
+        shape = shapes.get(node.input[0]) if node.op_type in _LAYERS and _is_plain(node) else None
         if shape is None:
             nodes.append(NodeProto.FromString(node.SerializeToString()))
         else:
-            nodes += _Lstm(node, shape, prefix=f"{node.name or 'lstm'}/{number}").nodes()
+            prefix = f"{node.name or node.op_type.lower()}/{number}"
+            nodes += _LAYERS[node.op_type](node, shape, prefix=prefix).nodes()
     del model.graph.node[:]
     model.graph.node.extend(nodes)
 
 
 def _is_plain(node: NodeProto) -> bool:
     has_lengths_or_peepholes = any(name for name in (*node.input[4:5], *node.input[7:8]))
-    return not has_lengths_or_peepholes and {attribute.name for attribute in node.attribute} <= _ATTRIBUTES
+    activations = {text.decode() for attribute in node.attribute for text in attribute.strings}
+    return (
+        not has_lengths_or_peepholes
+        and {attribute.name for attribute in node.attribute} <= _ATTRIBUTES[node.op_type]
+        and activations <= _RNN_ACTIVATIONS
+    )
 
 
 def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
@@ -57,60 +70,78 @@ def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     return found
 
 
-class _Lstm:
-    """The nodes that one LSTM becomes; gates in the order of ONNX: input, output, forget, cell."""
+class _Layer(ABC):
+    """The nodes that one recurrent layer becomes."""
+
+    num_gates: int
 
     def __init__(self, node: NodeProto, input_shape: Sequence[int], *, prefix: str) -> None:
-        attributes = {attribute.name: attribute for attribute in node.attribute}
-        self._inputs = [*node.input, *[""] * (8 - len(node.input))]
-        self._outputs = [*node.output, *[""] * (3 - len(node.output))]
+        attributes = {attribute.name: get_attribute_value(attribute) for attribute in node.attribute}
+        self._attributes = attributes
+        self._inputs = [*node.input, *[""] * (_NUM_INPUTS - len(node.input))]
+        self._outputs = list(node.output)
         self._num_steps, self._batch = input_shape[0], input_shape[1]
-        self._hidden = attributes["hidden_size"].i
-        direction = attributes["direction"].s.decode() if "direction" in attributes else "forward"
-        self._directions = _DIRECTIONS[direction]
+        self._hidden = int(attributes["hidden_size"])
+        self._directions = _DIRECTIONS[attributes.get("direction", b"forward").decode()]
         self._prefix = prefix
         self._numbers = itertools.count()
         self._made: list[NodeProto] = []
+        self._shared: dict[tuple[str, int], list[str]] = {}
 
     def nodes(self) -> list[NodeProto]:
         sides = [self._run(side, is_reverse) for side, is_reverse in enumerate(self._directions)]
-        sequences, hidden, cells = zip(*sides, strict=True)
-        for output, values, axis in zip(self._outputs, (sequences, hidden, cells), (1, 0, 0), strict=True):
+        # All steps, then what is known after the last one: (steps, sides, batch, hidden) and (sides, ...).
+        for number, (output, values) in enumerate(zip(self._outputs, zip(*sides, strict=True), strict=False)):
             if output:
-                self._made.append(make_node("Concat", list(values), [output], axis=axis))
+                self._made.append(make_node("Concat", list(values), [output], axis=0 if number else 1))
         return self._made
 
-    def _run(self, side: int, is_reverse: bool) -> tuple[str, str, str]:
-        """Hidden states of all steps (steps, 1, batch, hidden), last hidden, last cell (1, batch, hidden)."""
-        data, weight, recurrence, bias, _, first_hidden, first_cell, _ = self._inputs
-        gates = self._add("MatMul", data, self._transposed(weight, side))
-        if bias:
-            both = self._slices(self._side(bias, side), 0, [_NUM_GATES * self._hidden] * 2)
-            gates = self._add("Add", gates, self._add("Add", *both))
-        recurrent = self._transposed(recurrence, side)
-        hidden = self._side(first_hidden, side) if first_hidden else None
-        cell = self._side(first_cell, side) if first_cell else None
+    @abstractmethod
+    def _step(self, side: int, total: str, state: Sequence[str | None]) -> list[str]:
+        """The state after a step, hidden units first.
+
+        Args:
+            total: what the step's input brings to all gates (batch, gates x hidden).
+            state: before the step, None for zeros.
+        """
+
+    def _initial(self, side: int) -> list[str | None]:
+        return [self._side(self._inputs[5], side) if self._inputs[5] else None]
+
+    def _run(self, side: int, is_reverse: bool) -> tuple[str, ...]:
+        """Hidden units of all steps (steps, 1, batch, hidden), last states (1, batch, hidden)."""
+        gates = self._add("MatMul", self._inputs[0], self._transposed(self._inputs[1], side))
+        if (bias := self._input_bias(side)) is not None:
+            gates = self._add("Add", gates, bias)
+        state = self._initial(side)
         states = [""] * self._num_steps
         for step in reversed(range(self._num_steps)) if is_reverse else range(self._num_steps):
             # A slice would be another task for each step; an index is an input, as weights are.
             total = self._add("Squeeze", self._add("Gather", gates, self._ints(step), axis=0), self._ints(0))
-            if hidden is not None:
-                total = self._add("Add", self._add("MatMul", hidden, recurrent), total)
-            hidden, cell = self._step(total, cell)
-            states[step] = self._add("Unsqueeze", hidden, self._ints(0, 1))
-        assert hidden is not None and cell is not None
-        return (
-            self._joined(states),
-            self._add("Unsqueeze", hidden, self._ints(0)),
-            self._add("Unsqueeze", cell, self._ints(0)),
-        )
+            after = self._step(side, total, state)
+            states[step] = self._add("Unsqueeze", after[0], self._ints(0, 1))
+            state = [*after]
+        return (self._joined(states), *(self._add("Unsqueeze", part, self._ints(0)) for part in after))
 
-    def _step(self, total: str, cell: str | None) -> tuple[str, str]:
-        entry, exit_, keep, fresh = self._slices(total, 1, [self._hidden] * _NUM_GATES)
-        added = self._add("Mul", self._add("Sigmoid", entry), self._add("Tanh", fresh))
-        if cell is not None:
-            added = self._add("Add", self._add("Mul", self._add("Sigmoid", keep), cell), added)
-        return self._add("Mul", self._add("Sigmoid", exit_), self._add("Tanh", added)), added
+    def _input_bias(self, side: int) -> str | None:
+        biases = self._biases(side)
+        return self._add("Add", *biases) if biases else None
+
+    def _biases(self, side: int) -> list[str]:
+        """Of the inputs and of the hidden units; [] where there is none."""
+        bias, size = self._inputs[3], self.num_gates * self._hidden
+        if not bias:
+            return []
+        return self._once("biases", side, lambda: self._slices(self._side(bias, side), 0, [size] * 2))
+
+    def _with_hidden(self, side: int, total: str, hidden: str | None) -> str:
+        """What the input and the hidden units bring to all gates."""
+        if hidden is None:
+            return total
+        return self._add("Add", self._add("MatMul", hidden, self._transposed(self._inputs[2], side)), total)
+
+    def _gates(self, value: str) -> list[str]:
+        return self._slices(value, 1, [self._hidden] * self.num_gates)
 
     def _joined(self, states: Sequence[str]) -> str:
         """All steps in one, a few at a time: TVM takes minutes over a concatenation of many."""
@@ -120,7 +151,18 @@ class _Lstm:
         return states[0]
 
     def _transposed(self, weight: str, side: int) -> str:
-        return self._add("Transpose", self._side(weight, side), perm=[1, 0])
+        (transposed,) = self._once(
+            f"transposed {weight}",
+            side,
+            lambda: [self._add("Transpose", self._side(weight, side), perm=[1, 0])],
+        )
+        return transposed
+
+    def _once(self, name: str, side: int, make: Callable[[], list[str]]) -> list[str]:
+        """Values that all steps share: of weights alone, each would become a weight of its own."""
+        if (name, side) not in self._shared:
+            self._shared[name, side] = make()
+        return self._shared[name, side]
 
     def _side(self, value: str, side: int) -> str:
         """The part of one direction, without its axis."""
@@ -143,3 +185,79 @@ class _Lstm:
         output = f"{self._prefix}/{next(self._numbers)}"
         self._made.append(make_node(op_type, list(inputs), [output], name=output, **attributes))
         return output
+
+
+class _Lstm(_Layer):
+    """Gates in the order of ONNX: input, output, forget, cell."""
+
+    num_gates = 4
+
+    def _initial(self, side: int) -> list[str | None]:
+        return [self._side(value, side) if value else None for value in self._inputs[5:7]]
+
+    def _step(self, side: int, total: str, state: Sequence[str | None]) -> list[str]:
+        hidden, cell = state
+        entry, exit_, keep, fresh = self._gates(self._with_hidden(side, total, hidden))
+        added = self._add("Mul", self._add("Sigmoid", entry), self._add("Tanh", fresh))
+        if cell is not None:
+            added = self._add("Add", self._add("Mul", self._add("Sigmoid", keep), cell), added)
+        return [self._add("Mul", self._add("Sigmoid", exit_), self._add("Tanh", added)), added]
+
+
+class _Gru(_Layer):
+    """Gates in the order of ONNX: update, reset, hidden."""
+
+    num_gates = 3
+
+    @property
+    def _resets_products(self) -> bool:
+        """Whether the reset gate acts behind the product with the hidden units, and its bias (as PyTorch)."""
+        return bool(self._attributes.get("linear_before_reset", 0))
+
+    def _initial(self, side: int) -> list[str | None]:
+        (given,) = super()._initial(side)
+        if given is None:
+            zeros = numpy_helper.from_array(np.zeros((self._batch, self._hidden), np.float32))
+            given = self._add("Constant", value=zeros)
+        return [given]
+
+    def _input_bias(self, side: int) -> str | None:
+        if not self._resets_products or not self._inputs[3]:
+            return super()._input_bias(side)
+        return self._biases(side)[0]
+
+    def _step(self, side: int, total: str, state: Sequence[str | None]) -> list[str]:
+        (hidden,) = state
+        assert hidden is not None
+        recurrence = self._transposed(self._inputs[2], side)
+        if self._resets_products:
+            product = self._add("MatMul", hidden, recurrence)
+            if self._inputs[3]:
+                product = self._add("Add", product, self._biases(side)[1])
+            update, reset, fresh = (
+                (own, other) for own, other in zip(self._gates(total), self._gates(product), strict=True)
+            )
+            opened = self._add("Mul", self._add("Sigmoid", self._add("Add", *reset)), fresh[1])
+            candidate = self._add("Tanh", self._add("Add", fresh[0], opened))
+            kept = self._add("Sigmoid", self._add("Add", *update))
+        else:
+            update_x, reset_x, fresh_x = self._gates(total)
+            sizes = [2 * self._hidden, self._hidden]
+            weights = self._once("weights", side, lambda: self._slices(recurrence, 1, sizes))
+            update_h, reset_h = self._slices(self._add("MatMul", hidden, weights[0]), 1, [self._hidden] * 2)
+            kept = self._add("Sigmoid", self._add("Add", update_x, update_h))
+            opened = self._add("Mul", self._add("Sigmoid", self._add("Add", reset_x, reset_h)), hidden)
+            candidate = self._add("Tanh", self._add("Add", fresh_x, self._add("MatMul", opened, weights[1])))
+        # (1 - z) h~ + z h = h~ + z (h - h~)
+        return [self._add("Add", candidate, self._add("Mul", kept, self._add("Sub", hidden, candidate)))]
+
+
+class _Rnn(_Layer):
+    num_gates = 1
+
+    def _step(self, side: int, total: str, state: Sequence[str | None]) -> list[str]:
+        activations = self._attributes.get("activations", [b"Tanh"] * len(self._directions))
+        return [self._add(activations[side].decode(), self._with_hidden(side, total, state[0]))]
+
+
+_LAYERS: dict[str, type[_Layer]] = {"GRU": _Gru, "LSTM": _Lstm, "RNN": _Rnn}
