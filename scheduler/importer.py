@@ -86,11 +86,11 @@ def import_model(
                 f"it is used here: {reason}; replace it in the exporting program or cut the model before it"
             )
         if isinstance(optimised, str):
-            onnx_operators.expose_shapes(model)
+            onnx_operators.adapt_weights(model)
             graph = _import_unoptimised(path, model, target, refusal=optimised)
         else:
             del model  # the optimised copy holds the weights now
-            onnx_operators.expose_shapes(optimised)
+            onnx_operators.adapt_weights(optimised)
             graph = _import(path, optimised, target)
     return ImportedModel(
         name=path.stem,

@@ -70,13 +70,23 @@ def misunderstood(model: onnx.ModelProto) -> tuple[onnx.NodeProto, str] | None:
     return None
 
 
-def expose_shapes(model: onnx.ModelProto) -> None:
-    """Make weights constants, in place, where TVM's importer would take a shape for one that nobody knows."""
+def adapt_weights(model: onnx.ModelProto) -> None:
+    """Change weights, in place, into what TVM's importer understands.
+
+    The shape of an Expand is a constant, or it would be one that nobody knows; the exponent of a Pow is of
+    the type of its base, which can only be a float.
+    """
     initialisers = {tensor.name: tensor for tensor in model.graph.initializer}
     exposed: dict[str, onnx.NodeProto] = {}
     for node in model.graph.node:
         if node.op_type == "Expand" and (tensor := initialisers.get(node.input[1])) is not None:
             node.input[1] = f"{tensor.name}_of_expand"
             exposed[node.input[1]] = onnx.helper.make_node("Constant", [], [node.input[1]], value=tensor)
+        if node.op_type == "Pow" and (tensor := initialisers.get(node.input[1])) is not None:
+            exponent = onnx.numpy_helper.to_array(tensor)
+            if exponent.dtype.kind in "iu":
+                node.input[1] = f"{tensor.name}_of_{node.output[0]}"
+                float_exponent = onnx.numpy_helper.from_array(exponent.astype("float32"), node.input[1])
+                model.graph.initializer.append(float_exponent)
     for constant in exposed.values():
         model.graph.node.insert(0, constant)

@@ -45,6 +45,7 @@ GROUPS: dict[str, list[Case]] = {
         ("Max", [numbers(*IMAGE), numbers(12, 1, 1), numbers(11)], [], {}),
         ("Where", [numbers(*ROWS) > 0, numbers(*ROWS), numbers(*ROWS)], [], {}),
         ("Pow", [np.abs(numbers(*ROWS)) + 0.1, numbers(33)], [], {}),
+        ("Pow", [numbers(*ROWS)], [np.array(3, np.int64)], {}),
         ("Clip", [numbers(*ROWS), np.float32(-0.5), np.float32(0.5)], [], {}),
         ("Add", [np.float32(2.0), np.float32(0.5)], [], {}),
     ],
