@@ -117,6 +117,21 @@ def softmax(rows: int = 6, columns: int = 100) -> Kernel:
     return Kernel(te.create_prim_func([x, nn.softmax(x, axis=1)]), truth)
 
 
+def root_mean_square_norm(rows: int = 24, columns: int = 96) -> Kernel:
+    """Each row over the root of the mean of its squares; those are a tensor of their own, as in models."""
+    x, squares = te.placeholder((rows, columns), name="x"), te.placeholder((rows, columns), name="squares")
+    axis = te.reduce_axis((0, columns), name="k")
+    total = te.compute((rows, 1), lambda i, j: te.sum(squares[i, axis], axis=axis), name="total")
+    scale = te.compute((rows, 1), lambda i, j: te.sqrt(total[i, j] / columns + 1e-6), name="scale")
+    out = te.compute((rows, columns), lambda i, j: x[i, j] / scale[i, 0], name="out")
+
+    def truth(inputs: Arrays) -> list[np.ndarray[Any, Any]]:
+        mean = np.abs(inputs[1].astype(np.float64).mean(axis=1, keepdims=True) + 1e-6)
+        return [inputs[0] / np.sqrt(mean)]
+
+    return Kernel(te.create_prim_func([x, squares, out]), truth)
+
+
 def two_outputs(size: int = 60) -> Kernel:
     """One kernel that writes x + 1 and 2 x."""
     x = te.placeholder((size,), name="x")

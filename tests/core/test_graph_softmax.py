@@ -89,6 +89,23 @@ def test_a_log_softmax_runs_in_vectors(columns: int) -> None:
     assert f"store <{vector_lanes(TARGET)} x float>" in kernels.llvm_ir(scheduled.mod, TARGET)
 
 
+def test_the_numbers_of_a_row_are_computed_once_in_it() -> None:
+    kernel = kernels.root_mean_square_norm()
+    mod = tvm.IRModule({"main": kernel.func})
+    (sketch,) = row_tiling_sketches(mod, vector_lanes=vector_lanes(TARGET))
+    scheduled = tvm.s_tir.Schedule(mod)
+    sketch.apply_to_schedule(scheduled, remove_postproc=True)
+    code = kernels.llvm_ir(scheduled.mod, TARGET)
+    assert "@llvm.sqrt.f32" in code and f"@llvm.sqrt.v{vector_lanes(TARGET)}f32" not in code
+    arrays = [
+        np.abs(array) for array in np.random.default_rng(4).standard_normal((2, 24, 96)).astype("float32")
+    ]
+    output = np.empty((24, 96), np.float32)
+    tensors = [tvm.runtime.tensor(array) for array in (*arrays, output)]
+    tvm.compile(scheduled.mod, target="llvm")["main"](*tensors)
+    np.testing.assert_allclose(tensors[-1].numpy(), kernel.truth(arrays)[0], rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("mod", "target"),
     [

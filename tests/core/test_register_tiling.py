@@ -93,7 +93,13 @@ def test_rows_of_a_tile_are_those_that_share_an_operand(kernel: kernels.Kernel, 
 
 
 def test_no_structure_for_what_is_no_contraction() -> None:
-    for kernel in (kernels.softmax(), kernels.two_outputs(), kernels.integer_scale()):
+    others = (
+        kernels.softmax(),
+        kernels.two_outputs(),
+        kernels.integer_scale(),
+        kernels.root_mean_square_norm(),
+    )
+    for kernel in others:
         workload = canonical_workload(kernel.func, name="other")
         assert register_tiling_sketches(load_module(workload.mod_json), vector_lanes=16) == []
 

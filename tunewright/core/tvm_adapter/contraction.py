@@ -64,6 +64,8 @@ def find_contraction(mod: tvm.IRModule, *, vector_lanes: int, group: int = 1) ->
     spatial = spatial_axes(block)
     if len(after) > 1 or not spatial or len(block.writes) > 1:
         return None
+    if after and _normalises_rows(block, schedule.get(block_named(schedule, after[0]))):
+        return None
     if not _row_axes(block, spatial):
         # A pixel is a vector here, read a few times: a branch each costs less than a padded copy.
         for name in before:
@@ -118,6 +120,18 @@ def spatial_axes(block: SBlock) -> list[IterVar]:
 def axis_extent(axis: IterVar) -> int:
     extent = axis.dom.extent
     return int(extent.value) if isinstance(extent, tvm.tirx.IntImm) else math.inf  # type: ignore[return-value]
+
+
+def _normalises_rows(block: SBlock, epilogue: SBlock) -> bool:
+    """Whether a row's own elements are summed, for each of them to be changed: neighbours are of one row."""
+    reduced = [axis.var for axis in block.iter_vars if int(axis.iter_type) == IterVar.CommReduce]
+    is_of_rows = len(block.reads) == 1 and any(var.same_as(block.reads[0].region[-1].min) for var in reduced)
+    return is_of_rows and num_elements(epilogue) > num_elements(block)
+
+
+def num_elements(block: SBlock) -> int:
+    """How many elements a block computes."""
+    return math.prod(axis_extent(axis) for axis in spatial_axes(block))
 
 
 def _is_inlinable(schedule: Schedule, block: SBlockRV) -> bool:

@@ -11,7 +11,7 @@ from tvm.s_tir.schedule import LoopRV, SBlockRV, Schedule, Trace
 from tvm.tirx import IterVar
 
 from tunewright.core.tile_rules import fullest_vector
-from tunewright.core.tvm_adapter.contraction import is_reduction
+from tunewright.core.tvm_adapter.contraction import is_reduction, num_elements
 from tunewright.core.tvm_adapter.traces import (
     PEEL,
     block_named,
@@ -34,8 +34,11 @@ def row_tiling_sketches(mod: tvm.IRModule, *, vector_lanes: int) -> list[Trace]:
 
 
 def _is_read_once(schedule: Schedule, block: SBlockRV) -> bool:
-    """What several blocks read would be computed several times."""
-    return not is_reduction(schedule, block) and len(schedule.get_consumers(block)) == 1
+    """What several blocks read would be computed several times, and so would one number of each row be."""
+    consumers = schedule.get_consumers(block)
+    if is_reduction(schedule, block) or len(consumers) != 1:
+        return False
+    return num_elements(schedule.get(block)) >= num_elements(schedule.get(consumers[0]))
 
 
 def _tile(schedule: Schedule, vector_lanes: int) -> bool:
