@@ -5,7 +5,7 @@ processes that export a model or run PyTorch import this module.
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -28,14 +28,14 @@ class Residual(nn.Module):
 class SqueezeExcite(nn.Module):
     """Channels scaled by what a small network makes of their means (Hu et al., 2018)."""
 
-    def __init__(self, channels: int, squeezed: int) -> None:
+    def __init__(self, channels: int, squeezed: int, activation: nn.Module, gate: nn.Module) -> None:
         super().__init__()
         self.gate = nn.Sequential(
             nn.AdaptiveAvgPool2d(1),
             nn.Conv2d(channels, squeezed, 1),
-            nn.ReLU(),
+            activation,
             nn.Conv2d(squeezed, channels, 1),
-            nn.Hardsigmoid(),
+            gate,
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -117,17 +117,16 @@ def _inverted_residual(
     kernel: int,
     stride: int,
     activation: Callable[[], nn.Module],
-    *,
-    squeezes: bool,
+    squeeze: nn.Module | None = None,
 ) -> nn.Module:
-    """Expand, convolve by channel, project; `shape`: channels in, expanded, out."""
+    """Expand, convolve by channel, squeeze, project; `shape`: channels in, expanded, out."""
     in_channels, expanded, out = shape
     layers: list[nn.Module] = []
     if expanded != in_channels:
         layers.append(_conv(in_channels, expanded, 1, activation=activation()))
     layers.append(_conv(expanded, expanded, kernel, stride, groups=expanded, activation=activation()))
-    if squeezes:
-        layers.append(SqueezeExcite(expanded, _multiple_of_8(expanded / 4)))
+    if squeeze is not None:
+        layers.append(squeeze)
     layers.append(_conv(expanded, out, 1))
     body = nn.Sequential(*layers)
     return Residual(body, nn.Identity(), nn.Identity()) if stride == 1 and in_channels == out else body
@@ -147,7 +146,7 @@ def _mobilenet_v2() -> nn.Module:
         for index in range(repeats):
             shape = (in_channels, in_channels * expansion, channels)
             first = stride if index == 0 else 1
-            layers.append(_inverted_residual(shape, 3, first, nn.ReLU6, squeezes=False))
+            layers.append(_inverted_residual(shape, 3, first, nn.ReLU6))
             in_channels = channels
     return nn.Sequential(*layers, _conv(320, 1280, 1, activation=nn.ReLU6()), _head(1280))
 
@@ -176,10 +175,62 @@ def _mobilenet_v3_large() -> nn.Module:
     for kernel, expanded, out, squeezes, is_swish, stride in table:
         shape = (in_channels, expanded, out)
         activation = nn.Hardswish if is_swish else nn.ReLU
-        layers.append(_inverted_residual(shape, kernel, stride, activation, squeezes=squeezes))
+        narrow = _multiple_of_8(expanded / 4)
+        squeeze = SqueezeExcite(expanded, narrow, nn.ReLU(), nn.Hardsigmoid()) if squeezes else None
+        layers.append(_inverted_residual(shape, kernel, stride, activation, squeeze))
         in_channels = out
     head = _head(960, nn.Linear(960, 1280), nn.Hardswish(), nn.Linear(1280, 1000))
     return nn.Sequential(*layers, _conv(160, 960, 1, activation=nn.Hardswish()), head)
+
+
+def _efficientnet_b0() -> nn.Module:
+    """Tan and Le, 2019, table 1: expansion, kernel, channels, repeats, first stride."""
+    stages = (
+        (1, 3, 16, 1, 1),
+        (6, 3, 24, 2, 2),
+        (6, 5, 40, 2, 2),
+        (6, 3, 80, 3, 2),
+        (6, 5, 112, 3, 1),
+        (6, 5, 192, 4, 2),
+        (6, 3, 320, 1, 1),
+    )
+    layers: list[nn.Module] = [_conv(3, 32, 3, 2, activation=nn.SiLU())]
+    in_channels = 32
+    for expansion, kernel, channels, repeats, stride in stages:
+        for index in range(repeats):
+            shape = (in_channels, in_channels * expansion, channels)
+            squeeze = SqueezeExcite(shape[1], in_channels // 4, nn.SiLU(), nn.Sigmoid())
+            first = stride if index == 0 else 1
+            layers.append(_inverted_residual(shape, kernel, first, nn.SiLU, squeeze))
+            in_channels = channels
+    return nn.Sequential(*layers, _conv(320, 1280, 1, activation=nn.SiLU()), _head(1280))
+
+
+class UNet(nn.Module):
+    """Ronneberger et al., 2015, padded and with batch norms: each level halves the image, and back."""
+
+    def __init__(self, channels: Sequence[int], classes: int) -> None:
+        super().__init__()
+        self.down = nn.ModuleList(_double(a, b) for a, b in itertools.pairwise((3, *channels)))
+        upwards = list(itertools.pairwise(reversed(channels)))
+        self.up = nn.ModuleList(nn.ConvTranspose2d(a, b, 2, 2) for a, b in upwards)
+        self.join = nn.ModuleList(_double(a, b) for a, b in upwards)
+        self.classify = nn.Conv2d(channels[0], classes, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        levels = [self.down[0](x)]
+        for down in self.down[1:]:
+            levels.append(down(nn.functional.max_pool2d(levels[-1], 2)))
+        out = levels.pop()
+        for up, join in zip(self.up, self.join, strict=True):
+            out = join(torch.cat([levels.pop(), up(out)], dim=1))
+        classes: Tensor = self.classify(out)
+        return classes
+
+
+def _double(in_channels: int, channels: int) -> nn.Module:
+    first = _conv(in_channels, channels, 3, activation=nn.ReLU())
+    return nn.Sequential(first, _conv(channels, channels, 3, activation=nn.ReLU()))
 
 
 class Transformer(nn.Module):
@@ -233,6 +284,8 @@ _MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "resnet50": (lambda: _resnet((3, 4, 6, 3), is_bottleneck=True), _IMAGE),
     "mobilenet_v2": (_mobilenet_v2, _IMAGE),
     "mobilenet_v3_large": (_mobilenet_v3_large, _IMAGE),
+    "efficientnet_b0": (_efficientnet_b0, _IMAGE),
+    "unet": (lambda: UNet((32, 64, 128, 256), classes=4), (3, 256, 256)),
     "bert_base": (_bert_base, (128, 768)),
     "vit_small": (_vit_small, _IMAGE),
     "mlp": (_mlp, (784,)),

@@ -65,6 +65,8 @@ ZOO: dict[str, ZooModel] = {
         _light("vgg19"),
         ZooModel("mobilenet_v2", "MobileNet-V2, width 1.0, 224 x 224"),
         ZooModel("mobilenet_v3_large", "MobileNet-V3-large, 224 x 224"),
+        ZooModel("efficientnet_b0", "EfficientNet-B0, 224 x 224"),
+        ZooModel("unet", "U-Net of 4 levels, 32 to 256 channels, 256 x 256"),
         ZooModel("resnet18", "ResNet-18, 224 x 224"),
         ZooModel("resnet50", "ResNet-50 (v1.5), 224 x 224"),
         ZooModel(
