@@ -4,13 +4,15 @@ TVM computes an Einsum as it is written, one element after the other: ten times 
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
+
+from tunewright.scheduler.onnx_operators import known_shapes
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ def use_products(model: onnx.ModelProto) -> None:
     """Write, in place, each Einsum that is a product as transposes and a MatMul; needs static shapes."""
     if all(node.op_type != "Einsum" for node in model.graph.node):
         return
-    shapes = dict(_known_shapes(onnx.shape_inference.infer_shapes(model)))
+    shapes = known_shapes(onnx.shape_inference.infer_shapes(model))
     nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
         nodes += _product(model, node, shapes) if node.op_type == "Einsum" else [node]
@@ -98,13 +100,3 @@ def _axes(equation: str) -> _Axes | None:
         return None
     batch = "".join(label for label in both if label in result)
     return _Axes(batch, rows, columns, "".join(label for label in both if label not in result))
-
-
-def _known_shapes(model: onnx.ModelProto) -> Iterator[tuple[str, tuple[int, ...]]]:
-    graph = model.graph
-    for tensor in graph.initializer:
-        yield tensor.name, tuple(tensor.dims)
-    for value in (*graph.input, *graph.value_info, *graph.output):
-        dims = value.type.tensor_type.shape.dim
-        if value.type.tensor_type.HasField("shape") and all(dim.dim_value > 0 for dim in dims):
-            yield value.name, tuple(dim.dim_value for dim in dims)

@@ -5,10 +5,12 @@ Found by `benchmarks/operators.py`, and by compiling the node tests of the packa
 """
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 
 import onnx
 import onnx.inliner
+from onnx import numpy_helper
 
 from tunewright.scheduler.onnx_prepare import MAX_INLINE_BYTES
 
@@ -20,6 +22,7 @@ _COMPOSED = {"Attention", "Celu", "RotaryEmbedding", "Swish"}
 _IGNORED: Mapping[str, Mapping[str, Sequence[object]]] = {
     "ConvTranspose": {"output_shape": ()},
     "IsInf": {"detect_negative": (1,), "detect_positive": (1,)},
+    "Resize": {"antialias": (0,)},
     "RoiAlign": {"mode": (b"avg",)},
     "SpaceToDepth": {"mode": (b"DCR",)},
 }
@@ -60,14 +63,44 @@ def misunderstood(model: onnx.ModelProto) -> tuple[onnx.NodeProto, str] | None:
     used = {name for node in model.graph.node for name in node.input}
     used |= {output.name for output in model.graph.output}
     used.discard("")  # what is left out
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    resizes = any(node.op_type == "Resize" for node in model.graph.node)
+    shapes = known_shapes(onnx.shape_inference.infer_shapes(model)) if resizes else {}
     for node in model.graph.node:
         for attribute in node.attribute:
             right = _IGNORED.get(node.op_type, {}).get(attribute.name)
             if right is not None and onnx.helper.get_attribute_value(attribute) not in right:
                 return node, f"TVM ignores its attribute {attribute.name}"
+        if node.op_type == "Resize" and not _scales_evenly(node, weights, shapes):
+            return node, "TVM takes its output's size over its input's for the scale"
         if node.op_type == "LayerNormalization" and used.intersection(node.output[1:]):
             return node, "TVM computes only its first output"
     return None
+
+
+def _scales_evenly(
+    node: onnx.NodeProto, weights: Mapping[str, onnx.TensorProto], shapes: Mapping[str, tuple[int, ...]]
+) -> bool:
+    """Whether a Resize by scales gives whole numbers of pixels, as far as is known."""
+    scales = weights.get(node.input[2]) if len(node.input) > 2 else None
+    shape = shapes.get(node.input[0])
+    if scales is None or shape is None:
+        return True
+    extents = [
+        scale * extent for scale, extent in zip(numpy_helper.to_array(scales).tolist(), shape, strict=False)
+    ]
+    return all(math.isclose(extent, round(extent), rel_tol=1e-6) for extent in extents)
+
+
+def known_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    """Of the inputs, weights and values whose shapes are static."""
+    graph = model.graph
+    found = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        dims = value.type.tensor_type.shape.dim
+        if value.type.tensor_type.HasField("shape") and all(dim.dim_value > 0 for dim in dims):
+            found[value.name] = tuple(dim.dim_value for dim in dims)
+    return found
 
 
 def adapt_weights(model: onnx.ModelProto) -> None:
@@ -83,10 +116,10 @@ def adapt_weights(model: onnx.ModelProto) -> None:
             node.input[1] = f"{tensor.name}_of_expand"
             exposed[node.input[1]] = onnx.helper.make_node("Constant", [], [node.input[1]], value=tensor)
         if node.op_type == "Pow" and (tensor := initialisers.get(node.input[1])) is not None:
-            exponent = onnx.numpy_helper.to_array(tensor)
+            exponent = numpy_helper.to_array(tensor)
             if exponent.dtype.kind in "iu":
                 node.input[1] = f"{tensor.name}_of_{node.output[0]}"
-                float_exponent = onnx.numpy_helper.from_array(exponent.astype("float32"), node.input[1])
+                float_exponent = numpy_helper.from_array(exponent.astype("float32"), node.input[1])
                 model.graph.initializer.append(float_exponent)
     for constant in exposed.values():
         model.graph.node.insert(0, constant)

@@ -14,6 +14,8 @@ import onnx
 from onnx import NodeProto, numpy_helper
 from onnx.helper import get_attribute_value, make_node
 
+from tunewright.scheduler.onnx_operators import known_shapes
+
 # Axes and bounds are inputs of Squeeze, Unsqueeze and Slice from here on.
 _MIN_OPSET = 13
 _MAX_JOINED = 8
@@ -36,7 +38,7 @@ def unroll(model: onnx.ModelProto) -> None:
     opset = max((opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx")), default=0)
     if opset < _MIN_OPSET or not any(node.op_type in _LAYERS for node in model.graph.node):
         return
-    shapes = _shapes(onnx.shape_inference.infer_shapes(model))
+    shapes = known_shapes(onnx.shape_inference.infer_shapes(model))
     nodes: list[NodeProto] = []
     for number, node in enumerate(model.graph.node):
         shape = shapes.get(node.input[0]) if node.op_type in _LAYERS and _is_plain(node) else None
@@ -57,17 +59,6 @@ def _is_plain(node: NodeProto) -> bool:
         and {attribute.name for attribute in node.attribute} <= _ATTRIBUTES[node.op_type]
         and activations <= _RNN_ACTIVATIONS
     )
-
-
-def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
-    """Of the values whose shapes are static."""
-    graph = model.graph
-    found = {}
-    for value in itertools.chain(graph.input, graph.value_info, graph.output):
-        dims = value.type.tensor_type.shape.dim
-        if dims and all(dim.dim_value > 0 for dim in dims):
-            found[value.name] = tuple(dim.dim_value for dim in dims)
-    return found
 
 
 class _Layer(ABC):

@@ -127,6 +127,7 @@ GROUPS: dict[str, list[Case]] = {
         ("Expand", [numbers(7, 1)], [sizes(3, 1, 4)], {}),
         ("Pad", [numbers(*IMAGE)], [sizes(0, 0, 2, 1, 0, 0, 1, 2)], {"mode": "reflect"}),
         ("Tile", [numbers(*TOKENS)], [sizes(2, 1, 3)], {}),
+        ("ScatterElements", [numbers(5, 6)], [sizes(1, 3, 0).reshape(1, 3), numbers(1, 3)], {}),
         ("Gather", [numbers(30, 8)], [sizes(3, 29, 0, 3)], {}),
         ("DepthToSpace", [numbers(*IMAGE)], [], {"blocksize": 2}),
     ],
@@ -187,14 +188,23 @@ def test_operators_compute_what_onnx_runtime_computes(group: str, tmp_path: Path
             "output_shape",
         ),
         ("LayerNormalization", [numbers(2, 8), numbers(8)], {}, "computes only its first output"),
+        (
+            "Resize",
+            [numbers(1, 2, 8, 8)],
+            {"mode": "linear", "antialias": 1},
+            "ignores its attribute antialias",
+        ),
+        ("Resize", [numbers(1, 2, 5, 5)], {"mode": "linear"}, "its output's size over its input's"),
     ],
 )
 def test_what_tvm_would_compute_wrongly_is_refused(
     op: str, inputs: Sequence[np.ndarray], attributes: Mapping[str, Any], expected: str, tmp_path: Path
 ) -> None:
     feed = {f"x{n}": value for n, value in enumerate(inputs)}
+    stored = {"scales": np.float32([1, 1, 0.5, 0.5])} if op == "Resize" else {}
     outputs = ["y", "mean"] if op == "LayerNormalization" else ["y"]
-    path = save([helper.make_node(op, [*feed], outputs, **attributes)], feed, {}, outputs, tmp_path)
+    names = [*feed, "", *stored] if stored else [*feed]
+    path = save([helper.make_node(op, names, outputs, **attributes)], feed, stored, outputs, tmp_path)
     with pytest.raises(
         ModelImportError, match=f"operator {op} .* is not supported as it is used.*{expected}"
     ):

@@ -38,8 +38,8 @@ def canonical_workload(func: PrimFunc, *, name: str) -> Workload:
     Raises:
         ValueError: the function has symbolic shapes or scalar parameters, or no blocks: it cannot be tuned.
     """
-    if not isinstance(func.body, tvm.s_tir.SBlockRealize):
-        raise ValueError("it is written without blocks, which schedules are about")
+    if not is_in_blocks(func):
+        raise ValueError("it is not written in blocks, which schedules are about")
     mod = load_module(_rename(tvm.ir.save_json(_normalise(func))))
     # The printed text, not the JSON, is digested: JSON shows which equal expressions are shared objects.
     key = f"{CANONICAL_VERSION}-{digest(CANONICAL_VERSION, mod.script())}"
@@ -51,6 +51,11 @@ def canonical_workload(func: PrimFunc, *, name: str) -> Workload:
         args=tensor_args(mod["main"]),
         flop=_flop(mod_json),
     )
+
+
+def is_in_blocks(func: PrimFunc) -> bool:
+    """Whether a function is one that can be scheduled at all."""
+    return isinstance(func.body, tvm.s_tir.SBlockRealize) and str(func.body.block.name_hint) == _ROOT_BLOCK
 
 
 def tensor_args(func: PrimFunc) -> tuple[TensorSpec, ...]:

@@ -28,7 +28,7 @@ from tvm.tirx import PrimFunc
 
 from tunewright.core.errors import TunewrightError
 from tunewright.core.tvm_adapter import graph_elementary, graph_low_precision, graph_rewrites
-from tunewright.core.tvm_adapter.canonical import load_module
+from tunewright.core.tvm_adapter.canonical import is_in_blocks, load_module
 from tunewright.core.tvm_adapter.graph_branches import combine_products
 from tunewright.core.tvm_adapter.graph_recurrent import fuse_steps
 from tunewright.core.tvm_adapter.graph_rewrites import static_shape
@@ -158,14 +158,24 @@ def stitch(graph: Graph, scheduled: Mapping[str, str]) -> tvm.IRModule:
     for name, mod_json in scheduled.items():
         mod[name] = _restore_attrs(load_module(mod_json)["main"], like=graph.mod[name])
     passes = relax.transform
-    return tvm.transform.Sequential(
-        [
-            passes.SplitLayoutRewritePreproc(),
-            # Weights that several calls share are packed for each of them. One copy stays in the caches.
-            passes.EliminateCommonSubexpr(),
-            passes.LiftTransformParams(),
-        ]
-    )(mod)
+    mod = _splitting_preprocessing(mod)
+    # Weights that several calls share are packed for each of them. One copy stays in the caches.
+    return tvm.transform.Sequential([passes.EliminateCommonSubexpr(), passes.LiftTransformParams()])(mod)
+
+
+def _splitting_preprocessing(mod: tvm.IRModule) -> tvm.IRModule:
+    """What packs weights is split from the kernels; TVM's pass fails at functions that are not in blocks."""
+    others = {
+        var: func
+        for var, func in mod.functions.items()
+        if isinstance(func, PrimFunc) and not is_in_blocks(func)
+    }
+    for var in others:
+        del mod[var]
+    mod = relax.transform.SplitLayoutRewritePreproc()(mod)
+    for var, func in others.items():
+        mod[var] = func
+    return mod
 
 
 def graph_to_json(mod: tvm.IRModule) -> str:
@@ -247,10 +257,11 @@ def _with_useful_layout_attrs(mod: tvm.IRModule) -> tvm.IRModule:
     for var, func in list(mod.functions.items()):
         if not isinstance(func, PrimFunc) or "layout_free_buffers" not in (func.attrs or {}):
             continue
-        free = []
-        for index in func.attrs["layout_free_buffers"]:
-            if sum(extent != 1 for extent in _param_shape(func, int(index))) > 1:
-                free.append(int(index))
+        free = [
+            int(index)
+            for index in func.attrs["layout_free_buffers"]
+            if sum(extent != 1 for extent in _param_shape(func, int(index))) > 1
+        ]
         mod[var] = (
             func.with_attr("layout_free_buffers", free) if free else func.without_attr("layout_free_buffers")
         )
