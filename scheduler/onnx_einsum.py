@@ -29,7 +29,7 @@ def use_products(model: onnx.ModelProto) -> None:
     """Write, in place, each Einsum that is a product as transposes and a MatMul; needs static shapes."""
     if all(node.op_type != "Einsum" for node in model.graph.node):
         return
-    shapes = known_shapes(onnx.shape_inference.infer_shapes(model))
+    shapes = known_shapes(model)
     nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
         nodes += _product(model, node, shapes) if node.op_type == "Einsum" else [node]

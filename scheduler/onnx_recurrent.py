@@ -38,7 +38,7 @@ def unroll(model: onnx.ModelProto) -> None:
     opset = max((opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx")), default=0)
     if opset < _MIN_OPSET or not any(node.op_type in _LAYERS for node in model.graph.node):
         return
-    shapes = known_shapes(onnx.shape_inference.infer_shapes(model))
+    shapes = known_shapes(model)
     nodes: list[NodeProto] = []
     for number, node in enumerate(model.graph.node):
         shape = shapes.get(node.input[0]) if node.op_type in _LAYERS and _is_plain(node) else None
