@@ -4,7 +4,7 @@ TVM computes an Einsum as it is written, one element after the other: ten times 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from tunewright.scheduler.onnx_operators import known_shapes
+from tunewright.scheduler.onnx_graph import known_shapes, replace_nodes
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,26 +27,20 @@ class _Axes:
 
 def use_products(model: onnx.ModelProto) -> None:
     """Write, in place, each Einsum that is a product as transposes and a MatMul; needs static shapes."""
-    if all(node.op_type != "Einsum" for node in model.graph.node):
-        return
-    shapes = known_shapes(model)
-    nodes: list[onnx.NodeProto] = []
-    for node in model.graph.node:
-        nodes += _product(model, node, shapes) if node.op_type == "Einsum" else [node]
-    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    del model.graph.node[:]
-    model.graph.node.extend(copies)
+    if any(node.op_type == "Einsum" for node in model.graph.node):
+        shapes = known_shapes(model)
+        replace_nodes(model, {"Einsum"}, lambda node, number: _product(model, node, shapes))
 
 
 def _product(
-    model: onnx.ModelProto, node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]
+    model: onnx.ModelProto, node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]]
 ) -> list[onnx.NodeProto]:
-    """What takes the node's place; itself, where it is no product."""
+    """What takes the node's place; nothing where it is no product."""
     (attribute,) = node.attribute
     equation = helper.get_attribute_value(attribute).decode().replace(" ", "")
     axes = _axes(equation)
     if axes is None or any(name not in shapes for name in node.input):
-        return [node]
+        return []
     operands, result = equation.split("->")
     left, right = operands.split(",")
     extents = dict(zip(left + right, [n for name in node.input for n in shapes[name]], strict=True))

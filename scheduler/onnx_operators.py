@@ -12,12 +12,11 @@ import onnx
 import onnx.inliner
 from onnx import numpy_helper
 
+from tunewright.scheduler.onnx_graph import as_input, known_shapes
 from tunewright.scheduler.onnx_prepare import MAX_INLINE_BYTES
 
 logger = logging.getLogger(__name__)
 
-# Of a tensor that holds a shape.
-_MAX_SHAPE_BYTES = 1 << 10
 # ONNX defines them by simpler ones.
 _COMPOSED = {"Attention", "Celu", "RotaryEmbedding", "Swish"}
 # Attributes that TVM's importer takes for their defaults, whatever they are, by operator: with what is right.
@@ -43,7 +42,7 @@ def written_out(model: onnx.ModelProto) -> onnx.ModelProto:
         return model
     if found():
         # Some definitions depend on the types of all inputs; the inliner does not look for those of weights.
-        model.graph.value_info.extend(map(_as_input, model.graph.initializer))
+        model.graph.value_info.extend(map(as_input, model.graph.initializer))
         model = onnx.shape_inference.infer_shapes(model)
     while names := found():
         wanted = [("", name) for name in sorted(names)]
@@ -89,33 +88,6 @@ def _scales_evenly(
         scale * extent for scale, extent in zip(numpy_helper.to_array(scales).tolist(), shape, strict=False)
     ]
     return all(math.isclose(extent, round(extent), rel_tol=1e-6) for extent in extents)
-
-
-def known_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
-    """Of the inputs, weights and values whose shapes are static, as ONNX infers them."""
-    graph = model.graph
-    weights = {tensor.name: tensor for tensor in graph.initializer}
-    # Without large weights, which would make a message that protobuf refuses.
-    light = onnx.helper.make_graph(
-        graph.node,
-        graph.name,
-        [*graph.input, *(_as_input(one) for one in weights.values() if one.ByteSize() > _MAX_SHAPE_BYTES)],
-        graph.output,
-        [one for one in weights.values() if one.ByteSize() <= _MAX_SHAPE_BYTES],
-        value_info=graph.value_info,
-    )
-    proto = onnx.helper.make_model(light, opset_imports=model.opset_import, ir_version=model.ir_version)
-    inferred = onnx.shape_inference.infer_shapes(proto).graph
-    found = {name: tuple(tensor.dims) for name, tensor in weights.items()}
-    for value in (*inferred.input, *inferred.value_info, *inferred.output):
-        dims = value.type.tensor_type.shape.dim
-        if value.type.tensor_type.HasField("shape") and all(dim.dim_value > 0 for dim in dims):
-            found[value.name] = tuple(dim.dim_value for dim in dims)
-    return found
-
-
-def _as_input(weight: onnx.TensorProto) -> onnx.ValueInfoProto:
-    return onnx.helper.make_tensor_value_info(weight.name, weight.data_type, list(weight.dims))
 
 
 def adapt_weights(model: onnx.ModelProto) -> None:

@@ -14,7 +14,7 @@ import onnx
 from onnx import NodeProto, numpy_helper
 from onnx.helper import get_attribute_value, make_node
 
-from tunewright.scheduler.onnx_operators import known_shapes
+from tunewright.scheduler.onnx_graph import known_shapes, replace_nodes
 
 # Axes and bounds are inputs of Squeeze, Unsqueeze and Slice from here on.
 _MIN_OPSET = 13
@@ -39,16 +39,16 @@ def unroll(model: onnx.ModelProto) -> None:
     if opset < _MIN_OPSET or not any(node.op_type in _LAYERS for node in model.graph.node):
         return
     shapes = known_shapes(model)
-    nodes: list[NodeProto] = []
-    for number, node in enumerate(model.graph.node):
-        shape = shapes.get(node.input[0]) if node.op_type in _LAYERS and _is_plain(node) else None
+
+    def unrolled(node: NodeProto, number: int) -> list[NodeProto]:
+        shape = shapes.get(node.input[0]) if _is_plain(node) else None
         if shape is None:
-            nodes.append(NodeProto.FromString(node.SerializeToString()))
-        else:
-            prefix = f"{node.name or node.op_type.lower()}/{number}"
-            nodes += _LAYERS[node.op_type](node, shape, prefix=prefix).nodes()
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
+            return []
+        return _LAYERS[node.op_type](
+            node, shape, prefix=f"{node.name or node.op_type.lower()}/{number}"
+        ).nodes()
+
+    replace_nodes(model, _LAYERS, unrolled)
 
 
 def _is_plain(node: NodeProto) -> bool:

@@ -15,6 +15,8 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
+from tunewright.scheduler.onnx_graph import replace_nodes
+
 _IMAGE_RANK = 4
 _DEFAULTS: Mapping[str, Any] = {
     "auto_pad": b"NOTSET",
@@ -42,15 +44,8 @@ class _Line:
 
 def use_convolutions(model: onnx.ModelProto) -> None:
     """Write, in place, each transposed convolution of images with known weights as a convolution."""
-    if all(node.op_type != "ConvTranspose" for node in model.graph.node):
-        return
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
-    nodes: list[onnx.NodeProto] = []
-    for node in model.graph.node:
-        own = _convolution(model, node, weights) if node.op_type == "ConvTranspose" else []
-        nodes += own or [onnx.NodeProto.FromString(node.SerializeToString())]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
+    replace_nodes(model, {"ConvTranspose"}, lambda node, number: _convolution(model, node, weights))
 
 
 def _convolution(

@@ -6,7 +6,7 @@ put them in, but fails at a call that is no operator.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from tvm import relax, te, tirx, topi
 from tvm.ir.expr import GenericConst
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
+from tunewright.core.tvm_adapter.expressions import named, polynomial
 from tunewright.core.tvm_adapter.graph_rewrites import rewritten, weight_values
 
 # More products than three round more often than a polynomial.
@@ -143,13 +144,13 @@ class _Polynomials(PyExprMutator):  # type: ignore[misc]  # TVM has no types
 def _log(x: Any) -> Any:
     """log x = e log 2 + log m, where x = 2^e m and m is between the roots of 1/2 and of 2.
 
-    The series is that of the area tangent: with s = (m - 1) / (m + 1), log m = log((1 + s) / (1 - s)).
+    With s = (m - 1) / (m + 1), log m = log((1 + s) / (1 - s)): the series of the inverse hyperbolic tangent.
     """
 
     def of_bits(value: Any, is_small: Any, bits: Any) -> Any:
         exponent = (bits >> _MANTISSA_BITS) - tirx.Select(is_small, _int(_MANTISSA_BITS), _int(0))
         excess = tirx.reinterpret("float32", (bits & _MANTISSA_MASK) + _SQRT_HALF_BITS) - _float(1.0)
-        result = _let(exponent.astype("float32"), lambda e: _let(excess, lambda f: _log_of_parts(e, f)))
+        result = named(exponent.astype("float32"), lambda e: named(excess, lambda f: _log_of_parts(e, f)))
         result = tirx.Select(value <= tirx.max_value("float32"), result, value)  # infinity and NaN stay
         result = tirx.Select(value < _float(0.0), _special(_NAN_BITS), result)
         return tirx.Select(value.equal(_float(0.0)), _special(_MINUS_INFINITY_BITS), result)
@@ -158,9 +159,9 @@ def _log(x: Any) -> Any:
         is_small = value < _float(_SMALLEST_NORMAL)
         normal = tirx.Select(is_small, value * _float(2.0**_MANTISSA_BITS), value)
         bits = tirx.reinterpret("int32", normal) - _SQRT_HALF_BITS
-        return _let(bits, lambda known: of_bits(value, is_small, known))
+        return named(bits, lambda known: of_bits(value, is_small, known), dtype="int32")
 
-    return _let(x, of_value)
+    return named(x, of_value)
 
 
 def _log_of_parts(exponent: Any, excess: Any) -> Any:
@@ -168,20 +169,11 @@ def _log_of_parts(exponent: Any, excess: Any) -> Any:
 
     def of_s(s: Any) -> Any:
         square = s * s
-        series = _float(_LOG_TERMS[-1])
-        for term in reversed(_LOG_TERMS[:-1]):
-            series = series * square + _float(term)
-        # 2 s + s^3 series = excess - s (excess - s^2 series): the first term, the largest, is exact.
-        log_mantissa = excess - s * (excess - square * series)
+        # 2 s + s^3 (...) = excess - s (excess - s^2 (...)): the first term, the largest, is exact.
+        log_mantissa = excess - s * (excess - square * polynomial(square, _LOG_TERMS))
         return exponent * _float(_LOG_2_HIGH) + (log_mantissa + exponent * _float(_LOG_2_LOW))
 
-    return _let(excess / (excess + _float(2.0)), of_s)
-
-
-def _let(value: Any, body: Callable[[Any], Any]) -> Any:
-    """An expression that uses a value more than once, and computes it once."""
-    known = tirx.Var("known", value.ty.dtype if hasattr(value, "ty") else value.dtype)
-    return tirx.Let(known, value, body(known))
+    return named(excess / (excess + _float(2.0)), of_s)
 
 
 def _special(bits: int) -> Any:

@@ -7,7 +7,7 @@ and writes the next state, hidden and cell in one tensor; the four gates of a un
 """
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import tvm
 from tvm import relax, te
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
+from tunewright.core.tvm_adapter.expressions import named, polynomial
 from tunewright.core.tvm_adapter.graph_rewrites import rewritten, static_shape
 
 _KERNEL = "lstm_step"
@@ -211,7 +212,7 @@ def _step_kernel(gates: Any, index: Any, state: Any, weight: Any) -> Any:
             return recurrent[b, number, unit] + gates[index[0], b, number * units + unit]
 
         kept, added = _sigmoid(gate(_FORGET)) * state[1, b, unit], _sigmoid(gate(_INPUT)) * _tanh(gate(_CELL))
-        return _named(
+        return named(
             kept + added,
             lambda cell: tvm.tirx.Select(which == 0, _sigmoid(gate(_OUTPUT)) * _tanh(cell), cell),
         )
@@ -228,24 +229,9 @@ def _tanh(value: Any) -> Any:
     limit = tvm.tirx.const(_TANH_LIMIT, "float32")
 
     def quotient(x: Any) -> Any:
-        return _named(
-            x * x, lambda square: x * _polynomial(square, _TANH_ODD) / _polynomial(square, _TANH_EVEN)
-        )
+        return named(x * x, lambda square: x * polynomial(square, _TANH_ODD) / polynomial(square, _TANH_EVEN))
 
-    return _named(te.max(te.min(value, limit), -limit), quotient)
-
-
-def _named(value: Any, body: Callable[[Any], Any]) -> Any:
-    """`body` of a value that is computed once, however often it is used."""
-    name = tvm.tirx.Var("value", "float32")
-    return tvm.tirx.Let(name, value, body(name))
-
-
-def _polynomial(x: Any, coefficients: tuple[float, ...]) -> Any:
-    *lower, result = (tvm.tirx.const(coefficient, "float32") for coefficient in coefficients)
-    for coefficient in reversed(lower):
-        result = result * x + coefficient
-    return result
+    return named(te.max(te.min(value, limit), -limit), quotient)
 
 
 def _integers(expr: Any) -> list[int]:
