@@ -61,6 +61,24 @@ def test_the_default_schedule_joins_the_parts(parts: tuple[int, ...], has_relu: 
     np.testing.assert_array_equal(output, np.maximum(expected, 0) if has_relu else expected)
 
 
+def test_a_part_may_be_rearranged_on_its_way() -> None:
+    """As in a U-Net, where DepthToSpace stands before the join: the part's own place says nothing."""
+    x, y = te.placeholder((8, 32), name="x"), te.placeholder((4, 64), name="y")
+
+    def element(row: tvm.tirx.Var, column: tvm.tirx.Var) -> tvm.tirx.Expr:
+        moved = y[row // 2, row % 2 * 32 + (column - 32)]
+        return tvm.tirx.if_then_else(column >= 32, moved, x[row, column])
+
+    out = te.compute((8, 64), element, name="joined")
+    workload = canonical_workload(
+        te.create_prim_func([x, y, out], index_dtype_override="int64"), name="concatenate"
+    )
+    (sketch,) = copy_tiling_sketches(load_module(workload.mod_json), vector_lanes=16)
+    assert [inst.kind.name for inst in sketch.insts].count("Vectorize") == 1
+    inputs, output = run_by_default(workload)
+    np.testing.assert_array_equal(output, np.concatenate([inputs[0], inputs[1].reshape(8, 32)], axis=1))
+
+
 def run_by_default(workload: Workload) -> tuple[list[np.ndarray], np.ndarray]:
     """Arguments, and what the default schedule makes of them."""
     trace = default_trace(workload.mod_json, TARGET)

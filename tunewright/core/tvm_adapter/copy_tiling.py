@@ -11,6 +11,7 @@ vectors of that by itself where the loop over the few is unrolled and the one ar
 import itertools
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import tvm
 from tvm.s_tir import SBlock
@@ -29,6 +30,8 @@ from tunewright.core.tvm_adapter.traces import (
     new_schedule,
 )
 
+_COMPARISONS = (tvm.tirx.LE, tvm.tirx.LT, tvm.tirx.GE, tvm.tirx.GT)
+_OPERANDS = ("a", "b", "condition", "true_value", "false_value")
 _LEAST_LANES = 4
 # LLVM interleaves no more streams than this.
 _MOST_STREAMS = 8
@@ -52,7 +55,7 @@ def copy_tiling_sketches(mod: tvm.IRModule, *, vector_lanes: int) -> list[Trace]
 
 def _join(schedule: Schedule, block: SBlockRV, vector_lanes: int) -> bool:
     *rows, last = schedule.get_loops(block)
-    starts = list(_starts(schedule.get(block)))
+    starts = _starts(schedule.get(block))
     lanes = fullest_vector(math.gcd(extent_of(schedule, last), *starts), vector_lanes)
     if not starts or lanes < _LEAST_LANES:
         return False
@@ -63,14 +66,24 @@ def _join(schedule: Schedule, block: SBlockRV, vector_lanes: int) -> bool:
     return True
 
 
-def _starts(block: SBlock) -> Iterator[int]:
-    """Where the parts of the last axis begin that do not begin at 0, as their reads tell."""
+def _starts(block: SBlock) -> list[int]:
+    """What the index along the last axis is compared with: where parts begin that do not begin at 0."""
     last = block.iter_vars[-1].var
-    for read in block.reads:
-        index = read.region[-1].min if read.region else None
-        if isinstance(index, tvm.tirx.Sub | tvm.tirx.Add) and index.a.same_as(last):
-            if isinstance(index.b, tvm.tirx.IntImm):
-                yield abs(int(index.b))
+    comparisons = [one for one in _expressions(block.body.value) if isinstance(one, _COMPARISONS)]
+    return [
+        int(limit)
+        for one in comparisons
+        for index, limit in ((one.a, one.b), (one.b, one.a))
+        if index.same_as(last) and isinstance(limit, tvm.tirx.IntImm)
+    ]
+
+
+def _expressions(expression: Any) -> Iterator[Any]:
+    """An expression and all that it is made of, but for indices."""
+    yield expression
+    operands = [getattr(expression, name) for name in _OPERANDS if hasattr(expression, name)]
+    for operand in itertools.chain(operands, getattr(expression, "args", ())):
+        yield from _expressions(operand)
 
 
 def _interleave(schedule: Schedule, block: SBlockRV, vector_lanes: int) -> bool:
