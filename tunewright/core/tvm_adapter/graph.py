@@ -30,6 +30,7 @@ from tunewright.core.errors import TunewrightError
 from tunewright.core.tvm_adapter import graph_elementary, graph_low_precision, graph_rewrites
 from tunewright.core.tvm_adapter.canonical import is_in_blocks, load_module
 from tunewright.core.tvm_adapter.graph_branches import combine_products
+from tunewright.core.tvm_adapter.graph_fusion import keep_channels_apart
 from tunewright.core.tvm_adapter.graph_recurrent import fuse_steps
 from tunewright.core.tvm_adapter.graph_rewrites import static_shape
 from tunewright.core.tvm_adapter.graph_softmax import softmax_in_lanes
@@ -119,7 +120,8 @@ def import_onnx(model: onnx.ModelProto, target: TargetSpec) -> Graph:
             mod = graph_elementary.taken_apart(fuse_steps(mod), params, names)
             mod = combine_products(use_winograd(graph_rewrites.rewrite(mod)))
             lowered = lower(graph_elementary.in_vectors(softmax_in_lanes(mod, target)))
-            mod = _with_useful_layout_attrs(fuse(_rename(lowered, PACK_FUNCTION, PREPARE_FUNCTION)))
+            lowered = _rename(lowered, PACK_FUNCTION, PREPARE_FUNCTION)
+            mod = _with_useful_layout_attrs(fuse(keep_channels_apart(lowered, MAIN_FUNCTION)))
     except Exception as exc:  # TVM's errors are of all kinds
         raise GraphImportError(_dynamic(converted) or f"TVM cannot lower it: {_last_line(exc)}") from exc
     main = mod[MAIN_FUNCTION]

@@ -16,12 +16,11 @@ from tvm.ir.expr import GenericConst
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from tunewright.core.tvm_adapter.expressions import named, polynomial
+from tunewright.core.tvm_adapter.graph_fusion import OPAQUE
 from tunewright.core.tvm_adapter.graph_rewrites import rewritten, weight_values
 
 # More products than three round more often than a polynomial.
 _MAX_EXPONENT = 4
-# Fused, it would be written out wherever the next function mentions its argument, a dozen times in a tanh.
-_OPAQUE = 8
 _LOG = tvm.ir.Op.get("relax.log")
 _POWER = tvm.ir.Op.get("relax.power")
 _SIGMOID = tvm.ir.Op.get("relax.sigmoid")
@@ -133,7 +132,9 @@ class _Polynomials(PyExprMutator):  # type: ignore[misc]  # TVM has no types
                 lambda x: te.compute(x.shape, lambda *index: _log(x[index]), name="fast_log"),
                 call.args[0],
                 primfunc_name_hint="fast_log",
-                primfunc_attrs={"op_pattern": _OPAQUE},
+                # Fused, it would be written out wherever the next function mentions its argument: a dozen
+                # times in a tanh.
+                primfunc_attrs={"op_pattern": OPAQUE},
             )
         if call.op == _SOFTMAX:
             return self.builder_.call_te(topi.nn.fast_softmax, call.args[0], int(call.attrs.axis))

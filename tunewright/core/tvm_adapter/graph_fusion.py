@@ -1,0 +1,43 @@
+"""What TVM's fusion may not join: a number for each channel, and the images that are scaled by it.
+
+A squeeze-and-excitation gate, or the mean of a normalisation, is computed once; fused with what it scales, it
+is computed for every pixel, and all of that by the one thread that the few channels are shared out to.
+"""
+
+import math
+
+import tvm
+from tvm import relax
+
+from tunewright.core.tvm_adapter.graph_rewrites import static_shape
+
+OPAQUE = 8
+"""The pattern of a function that is fused with nothing."""
+
+# Of an image to its channels' numbers: below, a kernel of their own costs as much as it saves.
+_LEAST_GROWTH = 16
+_CALL_TIR = tvm.ir.Op.get("relax.call_tir")
+
+
+def keep_channels_apart(mod: tvm.IRModule, function: str) -> tvm.IRModule:
+    """The module, whose operators are functions of TIR already, with what computes such numbers marked."""
+    makers: dict[relax.Var, relax.Call] = {}
+    for binding in (binding for block in mod[function].body.blocks for binding in block.bindings):
+        call = binding.value
+        if not isinstance(call, relax.Call) or call.op != _CALL_TIR:
+            continue
+        for value in call.args[1].fields:
+            maker = makers.get(value) if isinstance(value, relax.Var) else None
+            if maker is not None and _scales(maker, call):
+                mod[maker.args[0]] = mod[maker.args[0]].with_attr("op_pattern", OPAQUE)
+        makers[binding.var] = call
+    return mod
+
+
+def _scales(maker: relax.Call, call: relax.Call) -> bool:
+    """Whether a call makes a number for each index of the last axis of what another call computes."""
+    small, large = static_shape(maker.ty), static_shape(call.ty)
+    if not small or not large or len(small) != len(large):
+        return False
+    is_of_channels = small[-1] == large[-1] > 1 and math.prod(small[:-1]) < math.prod(large[:-1])
+    return is_of_channels and math.prod(large) >= _LEAST_GROWTH * math.prod(small)
