@@ -68,6 +68,14 @@ def test_fixed_schedules_are_right(name: str, schedule: str) -> None:
         np.testing.assert_allclose(output, truth, rtol=1e-5, atol=1e-5)
 
 
+def test_a_small_kernel_starts_no_threads() -> None:
+    for size, is_parallel in ((4096, False), (8192, True)):
+        workload = canonical_workload(kernels.integer_scale(size).func, name="scale")
+        trace = simple_trace(workload.mod_json, TARGET)
+        assert ('"Parallel"' in trace) == is_parallel
+        assert '"Vectorize"' in trace
+
+
 @pytest.mark.parametrize("name", ["matmul_relu", "conv2d_bias"])
 def test_sampled_and_drafted_candidates_are_right(name: str) -> None:
     kernel = kernels.ALL[name]()

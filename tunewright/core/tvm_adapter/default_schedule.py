@@ -8,6 +8,7 @@ modest and safe schedule: injective producers inlined, spatial loops outside and
 inside them, the innermost spatial loop vectorised.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -44,6 +45,8 @@ _MAX_VECTOR_LANES = 64
 _LANE_MULTIPLE = 8
 # Enough chunks for an even load on every thread, few enough that each is worth its dispatch.
 _CHUNKS_PER_THREAD = 16
+# What one thread is done with before the others have started: 1 to 3 us.
+_FEW_STEPS = 4096
 # Tiles that the model chooses from, at some 30 us each.
 _NUM_DRAWS = 500
 
@@ -147,10 +150,11 @@ def _schedule_block(schedule: Schedule, block: SBlockRV, num_threads: int) -> No
     reduction = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == IterVar.CommReduce]
     if not spatial or len(spatial) + len(reduction) != len(loops):
         return
+    num_steps = math.prod(extent_of(schedule, loop) or math.inf for loop in loops)
     outer, innermost, is_vector = _split_vector_loop(schedule, spatial)
     schedule.reorder(*outer, *reduction, innermost)
     chunks = _parallel_loop(schedule, outer, num_threads * _CHUNKS_PER_THREAD)
-    if chunks is not None:
+    if chunks is not None and num_steps > _FEW_STEPS:
         schedule.parallel(chunks)
     if is_vector:
         schedule.vectorize(innermost)
