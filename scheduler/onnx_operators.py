@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 _COMPOSED = {"Attention", "Celu", "RotaryEmbedding", "Swish"}
 # Attributes that TVM's importer takes for their defaults, whatever they are, by operator: with what is right.
 _IGNORED: Mapping[str, Mapping[str, Sequence[object]]] = {
+    "BatchNormalization": {"training_mode": (0,)},
     "ConvTranspose": {"output_shape": ()},
     "IsInf": {"detect_negative": (1,), "detect_positive": (1,)},
     "Resize": {"antialias": (0,)},

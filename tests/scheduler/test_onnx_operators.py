@@ -187,6 +187,12 @@ def test_operators_compute_what_onnx_runtime_computes(group: str, tmp_path: Path
             {"output_shape": [7, 7]},
             "output_shape",
         ),
+        (
+            "BatchNormalization",
+            [numbers(2, 3, 4, 4), *[np.abs(numbers(3)) + 1 for _ in range(4)]],
+            {"training_mode": 1},
+            "TVM ignores its attribute training_mode",
+        ),
         ("LayerNormalization", [numbers(2, 8), numbers(8)], {}, "computes only its first output"),
         (
             "Resize",
