@@ -37,7 +37,7 @@ def model(path: Path, nodes: list[NodeProto], shape: tuple[int, ...], **weights:
     return path
 
 
-def squeeze_and_excite(path: Path, size: int = IMAGE[-1]) -> Path:
+def squeeze_and_excite(path: Path, *, size: int = IMAGE[-1], batch: int = 1) -> Path:
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["image"], pads=[1, 1, 1, 1]),
         helper.make_node("GlobalAveragePool", ["image"], ["means"]),
@@ -49,7 +49,7 @@ def squeeze_and_excite(path: Path, size: int = IMAGE[-1]) -> Path:
     rng = np.random.default_rng(0)
     weights = {"w": rng.standard_normal((24, 24, 3, 3)) / 10, "v": rng.standard_normal((24, 24, 1, 1))}
     stored = {name: value.astype(np.float32) for name, value in weights.items()}
-    return model(path, nodes, (*IMAGE[:2], size, size), **stored)
+    return model(path, nodes, (batch, IMAGE[1], size, size), **stored)
 
 
 def instance_norm(path: Path) -> Path:
@@ -72,8 +72,9 @@ def labels(path: Path) -> list[str]:
     return [site.label for site in call_sites(import_model(path, target=host_target(2)).graph)]
 
 
-def test_a_gate_is_computed_once_and_not_for_every_pixel(tmp_path: Path) -> None:
-    found = labels(squeeze_and_excite(tmp_path / "m.onnx"))
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_gate_is_computed_once_and_not_for_every_pixel(tmp_path: Path, batch: int) -> None:
+    found = labels(squeeze_and_excite(tmp_path / "m.onnx", batch=batch))
     assert "multiply" in found  # alone: with all pixels to share out
     assert not any("sigmoid_multiply" in label for label in found)
 

@@ -17,6 +17,8 @@ OPAQUE = 8
 # Of an image. To start the threads once more, for two small kernels, costs 2 to 5 us on a Zen 5: below, gates
 # with a hard sigmoid were slower apart (14 x 14 x 672), those with exp as fast.
 _LEAST_ELEMENTS = 150_000
+# Of an image to its channels' numbers.
+_LEAST_GROWTH = 16
 _CALL_TIR = tvm.ir.Op.get("relax.call_tir")
 
 
@@ -40,5 +42,8 @@ def _scales(maker: relax.Call, call: relax.Call) -> bool:
     small, large = static_shape(maker.ty), static_shape(call.ty)
     if not small or not large or len(small) != len(large):
         return False
-    is_of_channels = small[-1] == large[-1] > 1 and math.prod(small[:-1]) == 1
-    return is_of_channels and math.prod(large) >= _LEAST_ELEMENTS
+    is_of_channels = small[-1] == large[-1] > 1 and all(
+        a in (1, b) for a, b in zip(small, large, strict=True)
+    )
+    is_large = math.prod(large) >= max(_LEAST_ELEMENTS, _LEAST_GROWTH * math.prod(small))
+    return is_of_channels and is_large
