@@ -79,19 +79,14 @@ def import_model(
         optimised = onnx_prepare.optimise(model, Path(scratch))
         if not isinstance(optimised, str) and onnx_prepare.has_inlined(optimised):
             optimised = onnx_prepare.optimise(optimised, Path(scratch))  # once more, with what is inside
-        if misunderstood := onnx_operators.misunderstood(model if isinstance(optimised, str) else optimised):
-            node, reason = misunderstood
-            raise ModelImportError(
-                f"{path}: operator {node.op_type} (node {node.name or node.output[0]}) is not supported as "
-                f"it is used here: {reason}; replace it in the exporting program or cut the model before it"
-            )
+        prepared = model if isinstance(optimised, str) else optimised
+        del model  # an optimised copy holds the weights now
+        _refuse_misunderstood(path, prepared)
+        onnx_operators.adapt_weights(prepared)
         if isinstance(optimised, str):
-            onnx_operators.adapt_weights(model)
-            graph = _import_unoptimised(path, model, target, refusal=optimised)
+            graph = _import_unoptimised(path, prepared, target, refusal=optimised)
         else:
-            del model  # the optimised copy holds the weights now
-            onnx_operators.adapt_weights(optimised)
-            graph = _import(path, optimised, target)
+            graph = _import(path, prepared, target)
     return ImportedModel(
         name=path.stem,
         path=path,
@@ -101,6 +96,15 @@ def import_model(
         graph=graph,
         is_optimised=not isinstance(optimised, str),
     )
+
+
+def _refuse_misunderstood(path: Path, model: "onnx.ModelProto") -> None:
+    if misunderstood := onnx_operators.misunderstood(model):
+        node, reason = misunderstood
+        raise ModelImportError(
+            f"{path}: operator {node.op_type} (node {node.name or node.output[0]}) is not supported as it is "
+            f"used here: {reason}; replace it in the exporting program or cut the model before it"
+        )
 
 
 def _import(path: Path, model: "onnx.ModelProto", target: TargetSpec) -> "Graph":

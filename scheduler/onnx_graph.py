@@ -41,7 +41,9 @@ def known_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
         [one for one in weights.values() if one.ByteSize() <= _MAX_SHAPE_BYTES],
         value_info=graph.value_info,
     )
-    proto = onnx.helper.make_model(light, opset_imports=model.opset_import, ir_version=model.ir_version)
+    proto = onnx.helper.make_model(
+        light, functions=model.functions, opset_imports=model.opset_import, ir_version=model.ir_version
+    )
     inferred = onnx.shape_inference.infer_shapes(proto).graph
     found = {name: tuple(tensor.dims) for name, tensor in weights.items()}
     for value in (*inferred.input, *inferred.value_info, *inferred.output):

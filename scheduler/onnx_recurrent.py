@@ -21,7 +21,7 @@ _MIN_OPSET = 13
 _MAX_JOINED = 8
 _NUM_INPUTS = 8
 _DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
-# What an activation has to be, and which attributes are understood.
+# What is understood: attributes, and of an RNN the activations.
 _ATTRIBUTES = {
     "GRU": {"hidden_size", "direction", "linear_before_reset"},
     "LSTM": {"hidden_size", "direction"},
@@ -225,9 +225,7 @@ class _Gru(_Layer):
             product = self._add("MatMul", hidden, recurrence)
             if self._inputs[3]:
                 product = self._add("Add", product, self._biases(side)[1])
-            update, reset, fresh = (
-                (own, other) for own, other in zip(self._gates(total), self._gates(product), strict=True)
-            )
+            update, reset, fresh = zip(self._gates(total), self._gates(product), strict=True)
             opened = self._add("Mul", self._add("Sigmoid", self._add("Add", *reset)), fresh[1])
             candidate = self._add("Tanh", self._add("Add", fresh[0], opened))
             kept = self._add("Sigmoid", self._add("Add", *update))

@@ -6,6 +6,7 @@ image as it is. All phases are one, its channels moved to their places by DepthT
 convolution", Shi et al., CVPR 2016).
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,12 +32,14 @@ _DEFAULTS: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """Along one axis. `taps[phase][n]`: the place in the kernel that meets the n-th pixel, or None.
+    """Along one axis. `taps`: (phase, pixel of its window, place in the kernel that meets it).
 
     `before`, `after`: how far the image is padded; `cropped`: how much longer than the output the phases are.
     """
 
-    taps: Sequence[Sequence[int | None]]
+    num_phases: int
+    window: int
+    taps: Sequence[tuple[int, int, int]]
     before: int
     after: int
     cropped: int
@@ -74,7 +77,7 @@ def _convolution(
     ]
     if any(min(line.before, line.after) < 0 for line in lines):
         return []
-    num_phases = len(lines[0].taps) * len(lines[1].taps)
+    num_phases = lines[0].num_phases * lines[1].num_phases
     inputs = [node.input[0], _stored(model, f"{node.output[0]}_phases", _phases(kernel, *lines))]
     if len(node.input) > 2 and node.input[2]:
         bias = np.tile(numpy_helper.to_array(weights[node.input[2]]), num_phases)
@@ -101,36 +104,26 @@ def _convolution(
 def _line(extent: int, stride: int, before: int, after: int, extra: int) -> _Line:
     """Output o = stride q + phase sums the input's pixels q + offset with the kernel's places k where
     stride offset = phase + before - k."""
-    places = [
-        {(phase + before - k) // stride: k for k in range(extent) if (phase + before - k) % stride == 0}
+    met = [
+        (phase, (phase + before - k) // stride, k)
         for phase in range(stride)
+        for k in range(extent)
+        if (phase + before - k) % stride == 0
     ]
-    offsets = [offset for place in places for offset in place]
-    first, last = min(offsets), max(offsets)
-    taps = [[place.get(offset) for offset in range(first, last + 1)] for place in places]
+    first, last = min(offset for _, offset, _ in met), max(offset for _, offset, _ in met)
+    taps = [(phase, offset - first, k) for phase, offset, k in met]
     longer = extent + extra - before - after - stride  # than stride times the input
     more = -(-longer // stride)  # steps than the input has pixels
-    return _Line(taps, -first, more + last, more * stride - longer)
+    return _Line(stride, last - first + 1, taps, -first, more + last, more * stride - longer)
 
 
 def _phases(kernel: npt.NDArray[Any], rows: _Line, columns: _Line) -> npt.NDArray[Any]:
     """Weights (phases x outputs, inputs, rows, columns) of a kernel (inputs, outputs, rows, columns)."""
     num_inputs, num_outputs = kernel.shape[:2]
-    shape = (
-        len(rows.taps),
-        len(columns.taps),
-        num_outputs,
-        num_inputs,
-        len(rows.taps[0]),
-        len(columns.taps[0]),
-    )
+    shape = (rows.num_phases, columns.num_phases, num_outputs, num_inputs, rows.window, columns.window)
     found = np.zeros(shape, kernel.dtype)
-    for row_phase, row_taps in enumerate(rows.taps):
-        for column_phase, column_taps in enumerate(columns.taps):
-            for y, row in enumerate(row_taps):
-                for x, column in enumerate(column_taps):
-                    if row is not None and column is not None:
-                        found[row_phase, column_phase, :, :, y, x] = kernel[:, :, row, column].T
+    for (i, y, row), (j, x, column) in itertools.product(rows.taps, columns.taps):
+        found[i, j, :, :, y, x] = kernel[:, :, row, column].T
     return found.reshape(-1, *shape[3:])
 
 

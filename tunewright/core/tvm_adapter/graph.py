@@ -32,7 +32,7 @@ from tunewright.core.tvm_adapter.canonical import is_in_blocks, load_module
 from tunewright.core.tvm_adapter.graph_branches import combine_products
 from tunewright.core.tvm_adapter.graph_fusion import keep_channels_apart
 from tunewright.core.tvm_adapter.graph_recurrent import fuse_steps
-from tunewright.core.tvm_adapter.graph_rewrites import static_shape
+from tunewright.core.tvm_adapter.graph_rewrites import bindings, static_shape
 from tunewright.core.tvm_adapter.graph_softmax import softmax_in_lanes
 from tunewright.core.tvm_adapter.graph_winograd import use_winograd
 from tunewright.core.tvm_adapter.target import tvm_target
@@ -142,7 +142,7 @@ def call_sites(graph: Graph) -> list[CallSite]:
     """The TIR functions that one run calls, in the order of their first calls."""
     call_tir = tvm.ir.Op.get("relax.call_tir")
     counts: Counter[str] = Counter()
-    for binding in _bindings(graph.mod[MAIN_FUNCTION]):
+    for binding in bindings(graph.mod[MAIN_FUNCTION]):
         value = binding.value
         if isinstance(value, relax.Call) and value.op == call_tir:
             counts[str(value.args[0].name_hint)] += 1
@@ -282,14 +282,9 @@ def _restore_attrs(func: PrimFunc, *, like: PrimFunc) -> PrimFunc:
     return func.with_attr({**dict(like.attrs or {}), "tirx.is_scheduled": True})
 
 
-def _bindings(func: relax.Function) -> Iterator[relax.Binding]:
-    for block in func.body.blocks:
-        yield from block.bindings
-
-
 def _dynamic(main: relax.Function) -> str:
     """Which value has no static shape, in words; empty where all have one."""
-    for binding in _bindings(main):
+    for binding in bindings(main):
         types = binding.var.ty.fields if isinstance(binding.var.ty, relax.TupleType) else [binding.var.ty]
         if any(isinstance(ty, relax.TensorType) and static_shape(ty) is None for ty in types):
             op = getattr(binding.value, "op", None)

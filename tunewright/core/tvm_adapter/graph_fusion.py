@@ -9,7 +9,7 @@ import math
 import tvm
 from tvm import relax
 
-from tunewright.core.tvm_adapter.graph_rewrites import static_shape
+from tunewright.core.tvm_adapter.graph_rewrites import bindings, static_shape
 
 OPAQUE = 8
 """The pattern of a function that is fused with nothing."""
@@ -25,7 +25,7 @@ _CALL_TIR = tvm.ir.Op.get("relax.call_tir")
 def keep_channels_apart(mod: tvm.IRModule, function: str) -> tvm.IRModule:
     """The module, whose operators are functions of TIR already, with what computes such numbers marked."""
     makers: dict[relax.Var, relax.Call] = {}
-    for binding in (binding for block in mod[function].body.blocks for binding in block.bindings):
+    for binding in bindings(mod[function]):
         call = binding.value
         if not isinstance(call, relax.Call) or call.op != _CALL_TIR:
             continue

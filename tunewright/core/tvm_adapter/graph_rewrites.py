@@ -11,7 +11,7 @@ taken apart, so that it becomes polynomials in vectors.
 import logging
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy.typing as npt
@@ -43,6 +43,12 @@ def rewritten(rewriter: PyExprMutator, mod: tvm.IRModule) -> tvm.IRModule:
         if isinstance(func, relax.Function):
             rewriter.builder_.update_func(var, rewriter.visit_expr(func))
     return rewriter.builder_.get()
+
+
+def bindings(func: relax.Function) -> Iterator[relax.Binding]:
+    """Those of all blocks of a function, in order."""
+    for block in func.body.blocks:
+        yield from block.bindings
 
 
 def weight_values(
