@@ -33,7 +33,7 @@ from tunewright.scheduler.stitch import compile_model
 pytestmark = [pytest.mark.tvm, pytest.mark.slow]
 
 TARGET = host_target(2)
-AVX512, AVX2 = TargetSpec("x86-64-v4", 1), TargetSpec("x86-64-v3", 1)
+AVX512 = TargetSpec("x86-64-v4", 1)
 
 
 def softmax(shape: tuple[int, ...], axis: int = -1, dtype: str = "float32") -> tvm.IRModule:
@@ -55,7 +55,7 @@ def hard_rows(rows: int, columns: int) -> np.ndarray:
     return x
 
 
-@pytest.mark.parametrize("columns", [121, 127, 197, 257])
+@pytest.mark.parametrize("columns", [3, 64, 120, 121, 127, 197, 257, 1024])
 def test_the_numbers_are_those_of_softmax(columns: int) -> None:
     x = hard_rows(9, columns)
     mod = softmax_in_lanes(softmax(x.shape), TARGET)
@@ -63,6 +63,22 @@ def test_the_numbers_are_those_of_softmax(columns: int) -> None:
     result = run(mod, [x])
     np.testing.assert_allclose(result, truth(x), rtol=2e-5, atol=1e-30)  # 40 is known to 4e-6
     np.testing.assert_allclose(result.sum(axis=1), 1.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize("columns", [64, 197])
+def test_a_number_that_is_none_makes_its_row_nan(columns: int) -> None:
+    x = hard_rows(6, columns)
+    x[2, 1] = np.nan
+    result = run(softmax_in_lanes(softmax(x.shape), TARGET), [x])
+    assert np.isnan(result[2]).all() and not np.isnan(np.delete(result, 2, axis=0)).any()
+
+
+def test_powers_are_known_to_two_units_in_the_last_place() -> None:
+    """Over the whole range: the largest number of each row is 0, whose power is exactly 1."""
+    x = np.zeros((1000, 96), np.float32)
+    x[:, 1:] = -np.random.default_rng(5).uniform(0, 80, (1000, 95)).astype(np.float32)
+    result = run(softmax_in_lanes(softmax(x.shape), TARGET), [x]).astype(np.float64)
+    np.testing.assert_allclose(result / result[:, :1], np.exp(x.astype(np.float64)), rtol=4e-7)
 
 
 def log_softmax(shape: tuple[int, ...], axis: int = -1, dtype: str = "float32") -> tvm.IRModule:
@@ -109,9 +125,6 @@ def test_the_numbers_of_a_row_are_computed_once_in_it() -> None:
 @pytest.mark.parametrize(
     ("mod", "target"),
     [
-        (softmax((4, 120)), AVX512),
-        (softmax((4, 208)), AVX512),
-        (softmax((4, 200)), AVX2),  # 25 whole vectors
         (softmax((197, 4), axis=0), AVX512),
         (softmax((4, 197), dtype="float16"), AVX512),
         (softmax((197,)), AVX512),
@@ -119,7 +132,7 @@ def test_the_numbers_of_a_row_are_computed_once_in_it() -> None:
         (log_softmax((4, 64), dtype="float16"), AVX512),
     ],
     ids=[
-        *("short", "whole vectors", "of eight", "another axis", "half precision", "a single row"),
+        *("another axis", "half precision", "a single row"),
         *("logarithm, another axis", "logarithm, half precision"),
     ],
 )
@@ -156,7 +169,8 @@ def test_a_model_with_attention_runs_as_in_onnx_runtime(tmp_path: Path, columns:
     trace = default_trace(task.workload.mod_json, TARGET)
     check_trace(trace)
     code = kernels.llvm_ir(replay(task.workload.mod_json, trace), TARGET)
-    assert f"fdiv <{vector_lanes(TARGET)} x float>" in code and f"store <{vector_lanes(TARGET)} x" in code
+    assert f"fmul <{vector_lanes(TARGET)} x float>" in code and "fdiv <" not in code
+    assert f"store <{vector_lanes(TARGET)} x" in code
     compile_model(model, tmp_path / "bundle", log=None, replay=in_process_replay)
     rng = np.random.default_rng(1)
     feed = {name: rng.standard_normal(spec.shape).astype(np.float32) for name, spec in model.inputs}

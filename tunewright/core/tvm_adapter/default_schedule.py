@@ -29,7 +29,7 @@ from tunewright.core.tvm_adapter.register_tiling import (
     draw_tiles,
     own_tiles,
 )
-from tunewright.core.tvm_adapter.row_tiling import row_tiling_sketches
+from tunewright.core.tvm_adapter.row_tiling import default_decisions, row_tiling_sketches
 from tunewright.core.tvm_adapter.target import num_vector_registers, tvm_target, vector_lanes
 from tunewright.core.tvm_adapter.traces import (
     block_names,
@@ -60,10 +60,12 @@ def default_trace(mod_json: str, target: TargetSpec) -> str:
         found = _realised(mod, sketch, tiles, target)
         if found is not None:
             return found
-    for sketch in (
-        *row_tiling_sketches(mod, vector_lanes=lanes),
-        *copy_tiling_sketches(mod, vector_lanes=lanes),
-    ):
+    for sketch in row_tiling_sketches(mod, vector_lanes=lanes):
+        decisions = default_decisions(sketch, num_threads=target.num_threads)
+        found = _realised(mod, sketch, decisions, target)
+        if found is not None:
+            return found
+    for sketch in copy_tiling_sketches(mod, vector_lanes=lanes):
         found = _realised(mod, sketch, {}, target)
         if found is not None:
             return found

@@ -1,17 +1,22 @@
-"""Softmax of rows that no vector divides, and its logarithm, written so that a schedule can use lanes.
+"""Softmax and its logarithm, written so that a schedule can use lanes.
 
+The powers are of numbers that are not positive, which takes fewer steps than TVM's polynomial does, and each
+is multiplied by a row's inverse instead of being divided.
 TVM splits a reduction into lanes only where they divide it (a predicated block cannot be computed at a row's
-loop); a row of 197 stays scalar. Here the lanes are part of the computation, and what reads past the end of a
-row is guarded; `row_tiling` peels the guarded step off.
+loop); a row of 197 would stay scalar. So the lanes are part of the computation there, and what reads past the
+end of a row is guarded; `row_tiling` peels the guarded step off.
 Of a log-softmax TVM has only a form that calls the C library for each number.
 """
 
+import math
 from typing import Any
 
 import tvm
-from tvm import relax, te, topi
+from tvm import relax, te, tirx
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
+from tunewright.core.tvm_adapter.expressions import named, polynomial
+from tunewright.core.tvm_adapter.graph_fusion import OPAQUE
 from tunewright.core.tvm_adapter.graph_rewrites import rewritten, static_shape
 from tunewright.core.tvm_adapter.target import vector_lanes
 from tunewright.core.types import TargetSpec
@@ -19,13 +24,25 @@ from tunewright.core.types import TargetSpec
 # LLVM unrolls the loops over shorter rows, and finds the vectors by itself: 17 to 120 numbers took 0.6 to 1.0
 # of the time without lanes; 127 take 2, 197 and 200 1.8 times as long (one thread of a Zen 5).
 _LONGEST_UNROLLED = 120
+# Powers of smaller numbers are no normal numbers any more.
+_LEAST_EXPONENT = -87.0
+_LOG_2_OF_E = math.log2(math.e)
+# Added to a number of this size, another one is rounded to a whole one, which the lowest bits hold.
+_ROUNDING = 1.5 * 2.0**23
+_MANTISSA_BITS, _ONE_BITS = 23, 0x3F800000
+# log 2 in two numbers: products of the first one with a whole exponent are exact.
+_LOG_2_HIGH = 0.693359375
+_LOG_2_LOW = math.log(2.0) - _LOG_2_HIGH
+# exp x = 1 + x + x^2 (...) where |x| <= log(2) / 2: least largest relative error (3e-9), by least squares
+# whose weights were raised where the error was large.
+_EXP_TERMS = (1.0, 1.0, 0.49999993432, 0.16666520399, 0.04166839079, 0.00836874512, 0.00138145400)
 _LOG_SOFTMAX = tvm.ir.Op.get("relax.nn.log_softmax")
 _SOFTMAX = tvm.ir.Op.get("relax.nn.softmax")
 
 
 def softmax_in_lanes(mod: tvm.IRModule, target: TargetSpec) -> tvm.IRModule:
-    """The module with each float32 softmax of long rows that are no whole vectors computed lane by lane,
-    and with each float32 log-softmax of rows in vectors."""
+    """The module with each float32 softmax and log-softmax of rows as one function; of long rows that are no
+    whole vectors lane by lane."""
     return rewritten(_Softmax(mod, vector_lanes(target)), mod)
 
 
@@ -42,12 +59,11 @@ class _Softmax(PyExprMutator):  # type: ignore[misc]  # TVM has no types
             return call
         is_log = call.op == _LOG_SOFTMAX
         lanes = self._lanes if length > _LONGEST_UNROLLED and length % self._lanes else None
-        if lanes is None and not is_log:
-            return call
         return self.builder_.call_te(
             lambda rows: _softmax(rows, lanes, is_log=is_log),
             call.args[0],
             primfunc_name_hint="log_softmax" if is_log else "softmax",
+            primfunc_attrs={"op_pattern": OPAQUE},  # its expressions have names
         )
 
 
@@ -77,16 +93,41 @@ def _softmax(rows: Any, lanes: int | None, *, is_log: bool) -> Any:
         def element(*index: Any) -> Any:
             *row, own_lane = index
             column = step * lanes + own_lane
-            value = tvm.tirx.if_then_else(column < length, source[(*row, column)], neutral)
+            value = tirx.if_then_else(column < length, source[(*row, column)], neutral)
             return reduce(value, axis=step)
 
         partial = te.compute((*outer, lanes), element, name=f"{name}_lanes")
         return te.compute(tuple(outer), lambda *row: reduce(partial[(*row, lane)], axis=lane), name=name)
 
-    largest = reduced(rows, te.max, tvm.tirx.min_value("float32"), "largest")
-    shifted = te.compute(rows.shape, lambda *index: rows[index] - largest[index[:-1]], name="shifted")
-    powers = topi.fast_exp(shifted)
-    total = reduced(powers, te.sum, tvm.tirx.const(0.0, "float32"), "total")
+    largest = reduced(rows, te.max, tirx.min_value("float32"), "largest")
     if is_log:
+        shifted = te.compute(rows.shape, lambda *index: rows[index] - largest[index[:-1]], name="shifted")
+        powers = te.compute(rows.shape, lambda *index: _power(shifted[index]), name="powers")
+        total = reduced(powers, te.sum, _float(0.0), "total")
         return te.compute(rows.shape, lambda *i: shifted[i] - te.log(total[i[:-1]]), name="log_softmax")
-    return te.compute(rows.shape, lambda *i: powers[i] / total[i[:-1]], name="softmax")
+    powers = te.compute(rows.shape, lambda *i: _power(rows[i] - largest[i[:-1]]), name="powers")
+    total = reduced(powers, te.sum, _float(0.0), "total")
+    inverse = te.compute(tuple(outer), lambda *row: _float(1.0) / total[row], name="inverse")
+    return te.compute(rows.shape, lambda *i: powers[i] * inverse[i[:-1]], name="softmax")
+
+
+def _power(exponent: Any) -> Any:
+    """e^x of x <= 0, as 2^n e^r where n is whole; 1.6e-38 of what is smaller than -87. NaN stays NaN."""
+
+    def of_rounded(x: Any, shifted: Any) -> Any:
+        bits = (tirx.reinterpret("int32", shifted) << _MANTISSA_BITS) + _ONE_BITS
+
+        def of_whole(whole: Any) -> Any:
+            rest = x - whole * _float(_LOG_2_HIGH) - whole * _float(_LOG_2_LOW)
+            return named(rest, lambda r: polynomial(r, _EXP_TERMS)) * tirx.reinterpret("float32", bits)
+
+        return named(shifted - _float(_ROUNDING), of_whole)
+
+    def of_limited(x: Any) -> Any:
+        return named(x * _float(_LOG_2_OF_E) + _float(_ROUNDING), lambda shifted: of_rounded(x, shifted))
+
+    return named(tirx.max(_float(_LEAST_EXPONENT), exponent), of_limited)
+
+
+def _float(value: float) -> Any:
+    return tirx.const(value, "float32")

@@ -2,12 +2,27 @@
 
 Every row is done with before the next one, so that it stays in the first cache between the passes over it. A
 reduction runs in as many partial sums as a vector has lanes, which are reduced at the row's end: LLVM may not
-reorder floating-point sums by itself, and computes them one by one. Where lanes divide the row the schedule
-makes them (`rfactor`), elsewhere the computation has them (`graph_softmax`).
+reorder floating-point sums by itself, and computes them one by one; and in several vectors of them, as an
+addition has to wait some four cycles for the one before. Where lanes divide the row the schedule makes them
+(`rfactor`), elsewhere the computation has them (`graph_softmax`).
+
+    for the chunks of rows, in parallel
+        for the rows of a chunk
+            for each reduction, after what it reads
+                vectors of partial sums = 0
+                for the steps of a row
+                    partial sums += ...             vectors (unrolled) lanes (one vector)
+                all vectors to one, its lanes to one number
+            the outputs                             steps lanes
 """
 
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import tvm
-from tvm.s_tir.schedule import LoopRV, SBlockRV, Schedule, Trace
+from tvm.s_tir.schedule import Instruction, LoopRV, SBlockRV, Schedule, Trace
 from tvm.tirx import IterVar
 
 from tunewright.core.tile_rules import fullest_vector
@@ -22,15 +37,48 @@ from tunewright.core.tvm_adapter.traces import (
 )
 
 _LEAST_LANES = 4
+# Of partial sums: eight keep two adders of four cycles busy.
+_VECTORS_OF_SUMS = (1, 2, 4, 8)
+_DEFAULT_VECTORS = 4
+_MOST_ROWS = 64
+# Of the default schedule: enough for an even load, few enough that each is worth its start.
+_CHUNKS_PER_THREAD = 4
+# The loops around all blocks: chunks, and the rows of one.
+_NUM_AROUND = 2
 
 
 def row_tiling_sketches(mod: tvm.IRModule, *, vector_lanes: int) -> list[Trace]:
-    """One sketch without choices where all reductions are of the last axis of equal rows; else none."""
+    """One sketch where all reductions are of the last axis of equal rows; else none.
+
+    It samples how many rows are a chunk of work, and in how many vectors sums are made.
+    """
     schedule = inlined(new_schedule(mod, seed=1), _is_read_once)
     try:
         return [schedule.trace.simplified(True)] if _tile(schedule, vector_lanes) else []
     except RuntimeError:  # ScheduleError: not row by row
         return []
+
+
+def default_decisions(sketch: Trace, *, num_threads: int) -> dict[Instruction, Any]:
+    """Of a sketch of this module, when nothing was measured: chunks for all threads, sums in four vectors."""
+    decisions: dict[Instruction, Any] = {}
+    for instruction, sampled in sketch.decisions.items():
+        if instruction.kind.name == "SamplePerfectTile":
+            num_rows = math.prod(int(factor) for factor in sampled)
+            decisions[instruction] = _chunked(num_rows, num_threads * _CHUNKS_PER_THREAD)
+        else:
+            choices = [int(choice) for choice in instruction.attrs[0]]
+            decisions[instruction] = sum(choice <= _DEFAULT_VECTORS for choice in choices) - 1
+    return decisions
+
+
+def _chunked(num_rows: int, least_chunks: int) -> tuple[int, int]:
+    """The longest chunks of which there are enough; single rows where there are too few."""
+    rows = max(
+        (n for n in range(1, _MOST_ROWS + 1) if num_rows % n == 0 and num_rows // n >= least_chunks),
+        default=1,
+    )
+    return num_rows // rows, rows
 
 
 def _is_read_once(schedule: Schedule, block: SBlockRV) -> bool:
@@ -51,8 +99,8 @@ def _tile(schedule: Schedule, vector_lanes: int) -> bool:
     *rows, last = loops
     if not reductions or names[-1] in reductions or not rows:
         return False
-    partial: dict[str, SBlockRV] = {}
-    in_lanes: set[str] = set()
+    in_vectors: dict[str, int] = {}  # lanes that the schedule makes
+    in_lanes: set[str] = set()  # lanes that the computation has
     for name in reductions:
         block = block_named(schedule, name)
         if [int(axis.iter_type) for axis in schedule.get(block).iter_vars][-1] != IterVar.CommReduce:
@@ -61,51 +109,100 @@ def _tile(schedule: Schedule, vector_lanes: int) -> bool:
         if len(own_rows) == len(rows) + 1 and extent_of(schedule, own_rows[-1]) == vector_lanes:
             in_lanes.add(name)
         elif not in_lanes.intersection(_producers(schedule, block)):
-            own_lanes = _lanes(extent_of(schedule, reduced), vector_lanes)
-            if own_lanes is None:
+            lanes = _lanes(extent_of(schedule, reduced), vector_lanes)
+            if lanes is None:
                 return False
-            _, lane = schedule.split(reduced, [None, own_lanes])
-            partial[name] = schedule.rfactor(lane, len(schedule.get(block).iter_vars) - 1)
+            in_vectors[name] = lanes
     if not in_lanes and _lanes(extent_of(schedule, last), vector_lanes) is None:
         return False
+    sums = _partial_sums(schedule, in_vectors)
     row = schedule.fuse(*rows) if len(rows) > 1 else rows[0]
-    schedule.parallel(row)
+    chunk, row = schedule.split(
+        row, schedule.sample_perfect_tile(row, n=_NUM_AROUND, max_innermost_factor=_MOST_ROWS)
+    )
+    schedule.parallel(chunk)
     for name in reversed(names[:-1]):
         block = block_named(schedule, name)
         schedule.compute_at(block, row, preserve_unit_loops=True)
-        if name in partial:
-            _partial_sums(schedule, partial[name], row)
+        if name in sums:
+            sums[name].compute_at(schedule, row)
         elif name in in_lanes:
             *_, lane, steps = schedule.get_loops(block)
             schedule.annotate(steps, PEEL, 1)
-            _sum_in_lanes(schedule, block, lane, steps)
+            _sum_in_lanes(schedule, block, [steps], lane)
         elif name not in reductions:
             _vectorize(schedule, schedule.get_loops(block)[-1], vector_lanes, is_ragged=bool(in_lanes))
     _vectorize(schedule, last, vector_lanes, is_ragged=bool(in_lanes))
     return True
 
 
+@dataclass(frozen=True, slots=True)
+class _PartialSums:
+    """What a reduction has become: sums in several vectors, of these in one, of its lanes in a few."""
+
+    vectors: SBlockRV
+    vector: SBlockRV
+    few: SBlockRV
+
+    def compute_at(self, schedule: Schedule, row: LoopRV) -> None:
+        schedule.compute_at(self.few, row, preserve_unit_loops=True)
+        groups, lane, *_ = schedule.get_loops(self.few)[_NUM_AROUND:]
+        schedule.unroll(groups)
+        _sum_in_lanes(schedule, self.few, [groups], lane)
+        schedule.compute_at(self.vector, row, preserve_unit_loops=True)
+        several, group, lane, *_ = schedule.get_loops(self.vector)[_NUM_AROUND:]
+        schedule.unroll(several)
+        _sum_in_lanes(schedule, self.vector, [several], schedule.fuse(group, lane))
+        schedule.compute_at(self.vectors, row, preserve_unit_loops=True)
+        several, group, lane, *_, steps = schedule.get_loops(self.vectors)[_NUM_AROUND:]
+        schedule.unroll(several)
+        _sum_in_lanes(schedule, self.vectors, [steps, several], schedule.fuse(group, lane))
+
+
+def _partial_sums(schedule: Schedule, lanes: Mapping[str, int]) -> dict[str, _PartialSums]:
+    """Cut reductions of the last axis into sums in vectors of so many lanes; how many is sampled for all."""
+    reduced = {name: schedule.get_loops(block_named(schedule, name))[-1] for name in lanes}
+    num_steps = math.gcd(*(extent_of(schedule, loop) // lanes[name] for name, loop in reduced.items()))
+    choices = [number for number in _VECTORS_OF_SUMS if num_steps % number == 0]
+    if not lanes:
+        return {}
+    num_vectors = schedule.sample_categorical(choices, [1.0 / len(choices)] * len(choices))
+    sums = {}
+    for name, num_lanes in lanes.items():
+        block = block_named(schedule, name)
+        place = len(schedule.get(block).iter_vars) - 1
+        few_lanes = fullest_vector(num_lanes, _LEAST_LANES)
+        _, lane = schedule.split(reduced[name], [None, few_lanes])
+        few = schedule.rfactor(lane, place)
+        *_, groups, _ = schedule.get_loops(few)
+        _, group = schedule.split(groups, [None, num_lanes // few_lanes])
+        vector = schedule.rfactor(group, place)
+        *_, steps, _, _ = schedule.get_loops(vector)
+        _, several = schedule.split(steps, [None, num_vectors])
+        sums[name] = _PartialSums(schedule.rfactor(several, place), vector, few)
+    return sums
+
+
 def _producers(schedule: Schedule, block: SBlockRV) -> set[str]:
     return {str(schedule.get(producer).name_hint) for producer in schedule.get_producers(block)}
 
 
-def _partial_sums(schedule: Schedule, block: SBlockRV, row: LoopRV) -> None:
-    schedule.compute_at(block, row, preserve_unit_loops=True)
-    _, lane, *_, steps = schedule.get_loops(block)
-    _sum_in_lanes(schedule, block, lane, steps)
-
-
-def _sum_in_lanes(schedule: Schedule, block: SBlockRV, lane: LoopRV, steps: LoopRV) -> None:
-    schedule.reorder(steps, lane)
+def _sum_in_lanes(schedule: Schedule, block: SBlockRV, around: Sequence[LoopRV], lane: LoopRV) -> None:
+    """`around`: loops around the vector, the first one that of the sum."""
+    schedule.reorder(*around, lane)
     schedule.vectorize(lane)
-    start = schedule.decompose_reduction(block, steps)
+    start = schedule.decompose_reduction(block, around[0])
     schedule.vectorize(schedule.get_loops(start)[-1])
 
 
 def _vectorize(schedule: Schedule, loop: LoopRV, vector_lanes: int, *, is_ragged: bool) -> None:
-    """In vectors that divide a loop; a ragged one in whole vectors, and what is left behind the last."""
-    lanes = vector_lanes if is_ragged else _lanes(extent_of(schedule, loop), vector_lanes)
-    if lanes is None:
+    """In vectors that divide a loop; a ragged one in whole vectors, and what is left behind the last.
+
+    One number of each row stays as it is.
+    """
+    extent = extent_of(schedule, loop)
+    lanes = vector_lanes if is_ragged else _lanes(extent, vector_lanes)
+    if lanes is None or extent == 1:
         return
     steps, vector = schedule.split(loop, [None, lanes])
     schedule.vectorize(vector)

@@ -1,8 +1,9 @@
 """A task's design space: TVM's schedule rules and postprocessors, driven per candidate.
 
-Contractions have sketches of our own (`register_tiling`, `dot_tiling`), and so have copies (`copy_tiling`:
-one program, nothing to search). For the rest, and beside contractions whose vector axis fills less than a
-vector, TVM's "llvm" rule set is used on every CPU: its x86 int8 rules do not build or compute wrong numbers.
+Contractions have sketches of our own (`register_tiling`, `dot_tiling`), and so have computations by rows
+(`row_tiling`) and copies (`copy_tiling`: one program, nothing to search). For the rest, and beside
+contractions whose vector axis fills less than a vector, TVM's "llvm" rule set is used on every CPU: its x86
+int8 rules do not build or compute wrong numbers.
 """
 
 import json
@@ -22,6 +23,7 @@ from tunewright.core.tvm_adapter.copy_tiling import copy_tiling_sketches
 from tunewright.core.tvm_adapter.dot_tiling import own_sketches
 from tunewright.core.tvm_adapter.gated_tiling import results_per_element
 from tunewright.core.tvm_adapter.register_tiling import Tiles, draw_tiles, fills_vectors, own_tiles
+from tunewright.core.tvm_adapter.row_tiling import row_tiling_sketches
 from tunewright.core.tvm_adapter.target import num_vector_registers, tvm_target, vector_lanes
 from tunewright.core.tvm_adapter.traces import (
     ReplayError,
@@ -66,15 +68,21 @@ class TaskSpace:
         self._vector_lanes, self._num_registers = vector_lanes(target), num_vector_registers(target)
         own = own_sketches(self._mod, target)
         self._num_own = len(own)
-        copies = [] if own else copy_tiling_sketches(self._mod, vector_lanes=self._vector_lanes)
-        if copies or (own and fills_vectors(own[0], vector_lanes=self._vector_lanes)):
-            self._sketches = own or copies
+        simple = [] if own else self._simple_sketches()
+        if simple or (own and fills_vectors(own[0], vector_lanes=self._vector_lanes)):
+            self._sketches = own or simple
         else:
             others = self._context.generate_design_space()
             self._sketches = [*own, *(other.trace.simplified(True) for other in others)]
         self._structures = [_structure(trace_to_plain(sketch)[0]) for sketch in self._sketches]
         self._postprocs = list(self._context.space_generator.postprocs)
         self._extractor = ms.feature_extractor.PerStoreFeature()
+
+    def _simple_sketches(self) -> list[Trace]:
+        """Of what is no contraction."""
+        lanes = self._vector_lanes
+        rows = row_tiling_sketches(self._mod, vector_lanes=lanes)
+        return rows or copy_tiling_sketches(self._mod, vector_lanes=lanes)
 
     def sample(self, seed: int) -> AppliedCandidate | None:
         """A random candidate, or None where the random decisions were illegal."""
