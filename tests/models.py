@@ -42,10 +42,13 @@ class ModelBuilder:
     def conv_bn(self, x: str, name: str, in_channels: int, out_channels: int) -> str:
         """A 3x3 convolution and its batch norm."""
         weight = self.weight(f"{name}_w", out_channels, in_channels, 3, 3)
-        y = self.node("Conv", x, weight, name=name, pads=[1, 1, 1, 1])
-        scale, bias, mean = (self.weight(f"{name}_{k}", out_channels) for k in ("scale", "bias", "mean"))
-        variance = self.constant(f"{name}_var", self._rng.uniform(0.5, 2.0, out_channels).astype(np.float32))
-        return self.node("BatchNormalization", y, scale, bias, mean, variance, name=f"{name}_bn")
+        return self.norm(self.node("Conv", x, weight, name=name, pads=[1, 1, 1, 1]), name, out_channels)
+
+    def norm(self, x: str, name: str, channels: int) -> str:
+        """A batch norm."""
+        scale, bias, mean = (self.weight(f"{name}_{k}", channels) for k in ("scale", "bias", "mean"))
+        variance = self.constant(f"{name}_var", self._rng.uniform(0.5, 2.0, channels).astype(np.float32))
+        return self.node("BatchNormalization", x, scale, bias, mean, variance, name=f"{name}_bn")
 
     def save(
         self, path: Path, *, inputs: Mapping[str, tuple[Any, list[Any]]], outputs: Mapping[str, str]
@@ -91,6 +94,18 @@ def dense_net(path: Path, *, seed: int = 0, prefix: str = "", hidden: int = 32) 
     y = b.node("Relu", y, name="relu")
     y = b.node("Gemm", y, b.weight("w2", 16, hidden), b.weight("b2", 16), name="fc2", transB=1)
     return b.save(path, inputs={"x": (TensorProto.FLOAT, [4, 16])}, outputs={"y": y})
+
+
+def densely_connected_net(path: Path, *, num_layers: int = 6) -> Path:
+    """Each layer reads, normed, what all layers before it have written."""
+    b = ModelBuilder(seed=3)
+    known, channels = b.node("Conv", "image", b.weight("stem", 16, 3, 1, 1), name="stem_conv"), 16
+    for n in range(num_layers):
+        y = b.node("Relu", b.norm(known, f"norm{n}", channels), name=f"relu{n}")
+        y = b.node("Conv", y, b.weight(f"w{n}", 16, channels, 1, 1), name=f"conv{n}")
+        known, channels = b.node("Concat", known, y, name=f"concat{n}", axis=1), channels + 16
+    y = b.node("GlobalAveragePool", b.norm(known, "last", channels), name="pool")
+    return b.save(path, inputs={"image": (TensorProto.FLOAT, [1, 3, 9, 9])}, outputs={"y": y})
 
 
 def embedding_net(path: Path, *, seed: int = 0) -> Path:

@@ -4,11 +4,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.models import dense_net, residual_net
+from tests.models import ModelBuilder, dense_net, densely_connected_net, residual_net, run_onnxruntime
 from tests.scheduler.in_process import replay, sampled_trace
 from tunewright.core.types import TargetSpec
+from tunewright.scheduler.bundle import load
 from tunewright.scheduler.importer import ImportedModel, import_model
 from tunewright.scheduler.partition import partition
+from tunewright.scheduler.stitch import compile_model
 
 pytestmark = [pytest.mark.tvm, pytest.mark.slow]
 
@@ -30,6 +32,31 @@ def test_call_sites_count_repeated_functions(tmp_path: Path) -> None:
     assert sites["conv2d_add_add_relu_multiply"] == 1
     # Two convolutions of one shape; the stem has another one.
     assert sorted(s.num_calls for s in call_sites(model.graph) if s.label == "conv2d_add_relu") == [1, 2]
+
+
+def test_what_layers_have_written_is_joined_only_where_it_is_normed(tmp_path: Path) -> None:
+    from tunewright.core.tvm_adapter.graph import call_sites
+
+    path = densely_connected_net(tmp_path / "m.onnx")
+    model = import_model(path, target=TARGET)
+    labels = {site.label for site in call_sites(model.graph)}
+    assert "concatenate_multiply_add_relu" in labels and "concatenate" not in labels
+    compile_model(model, tmp_path / "bundle", log=None, replay=replay)
+    feed = {"image": np.random.default_rng(0).standard_normal((1, 3, 9, 9)).astype(np.float32)}
+    expected = run_onnxruntime(path, feed)["y"]
+    np.testing.assert_allclose(load(tmp_path / "bundle").run_named(feed)["y"], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_label_does_not_repeat_itself(tmp_path: Path) -> None:
+    from tunewright.core.tvm_adapter.graph import call_sites
+
+    b = ModelBuilder(seed=0)
+    y = "x"
+    for n in range(5):
+        y = b.node("Sqrt", b.node("Abs", y, name=f"abs{n}"), name=f"sqrt{n}")
+    path = b.save(tmp_path / "m.onnx", inputs={"x": (1, [4, 16])}, outputs={"y": b.node("Relu", y, name="r")})
+    (site,) = call_sites(import_model(path, target=TARGET).graph)
+    assert site.label == "tir_abs_tir_sqrt_relu"
 
 
 def test_only_weights_with_two_axes_may_change_layout(tmp_path: Path) -> None:

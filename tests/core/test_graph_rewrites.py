@@ -117,3 +117,24 @@ def test_a_model_whose_layout_tvm_cannot_change_keeps_it(caplog: pytest.LogCaptu
     arrays = [RNG.standard_normal(shape).astype(np.float32) for shape in ((1, 6, 5, 4), (8, 6, 3, 3))]
     np.testing.assert_allclose(run(rewrite(mod), arrays), run(mod, arrays), rtol=1e-5, atol=1e-6)
     assert "keep their layout" in caplog.text
+
+
+def _joined_step_by_step(*, axes: tuple[int, int]) -> tuple[tvm.IRModule, list[np.ndarray]]:
+    """As in a DenseNet: what was joined is read, and joined to the next."""
+    shapes = [(1, 4, 5, 3), (1, 4, 5, 3), (1, 8, 5, 3) if axes == (1, 2) else (1, 4, 5, 3)]
+    x, y, z = variables(*shapes)
+
+    def compute(builder: relax.BlockBuilder) -> relax.Expr:
+        first = builder.emit(relax.op.concat([x, y], axis=axes[0]))
+        second = builder.emit(relax.op.concat([first, z], axis=axes[1]))
+        return builder.emit(relax.op.sum(builder.emit(relax.op.nn.relu(second)), axis=[2]))
+
+    return module([x, y, z], compute), [RNG.standard_normal(shape).astype(np.float32) for shape in shapes]
+
+
+@pytest.mark.parametrize(("axes", "num_joins"), [((1, 1), 1), ((-3, 1), 1), ((1, 2), 2)])
+def test_what_is_joined_to_joined_tensors_is_joined_at_once(axes: tuple[int, int], num_joins: int) -> None:
+    mod, arrays = _joined_step_by_step(axes=axes)
+    joined = relax.transform.DeadCodeElimination()(rewrite(mod))
+    assert ops(joined).count("concat") == num_joins
+    np.testing.assert_array_equal(run(joined, arrays), run(mod, arrays))

@@ -10,12 +10,15 @@ import pytest
 pytest.importorskip("tvm")
 
 import tvm
+from tvm import relax
 from tvm.s_tir.schedule import Instruction, Trace
 from tvm.topi import nn
 
 from tests.core import kernels
 from tests.core.kernels import Kernel
+from tests.core.relax_modules import module
 from tunewright.core.tvm_adapter.canonical import canonical_workload, load_module
+from tunewright.core.tvm_adapter.graph_softmax import softmax_in_lanes
 from tunewright.core.tvm_adapter.row_tiling import default_decisions, row_tiling_sketches
 from tunewright.core.tvm_adapter.space import TaskSpace
 from tunewright.core.tvm_adapter.target import host_target, vector_lanes
@@ -40,7 +43,15 @@ def layer_norm(rows: int, columns: int) -> Kernel:
     return Kernel(tvm.te.create_prim_func([x, gamma, beta, nn.layer_norm(x, gamma, beta, [1], 1e-5)]), truth)
 
 
+def softmax_in_lanes_of(rows: int, columns: int) -> Kernel:
+    """As models have it where no vector divides a row."""
+    x = relax.Var("x", relax.TensorType((rows, columns), "float32"))
+    mod = softmax_in_lanes(module([x], lambda builder: builder.emit(relax.op.nn.softmax(x))), TARGET)
+    return Kernel(mod["softmax"].with_attr("global_symbol", "main"), kernels.softmax(rows, columns).truth)
+
+
 KERNELS = [
+    softmax_in_lanes_of(6, 197),
     *(kernels.softmax(24, 8 * LANES), kernels.softmax(6, 6 * LANES), kernels.softmax(5, 12)),
     *(kernels.root_mean_square_norm(24, 96), layer_norm(10, 4 * LANES), layer_norm(7, 24)),
 ]
@@ -60,7 +71,7 @@ def points(sketch: Trace) -> list[dict[Instruction, Any]]:
 
 
 @pytest.mark.parametrize(
-    "kernel", KERNELS, ids=["softmax", "six vectors", "short", "rms", "norm", "short norm"]
+    "kernel", KERNELS, ids=["odd", "softmax", "six vectors", "short", "rms", "norm", "short norm"]
 )
 def test_every_point_computes_the_same_numbers(kernel: Kernel) -> None:
     mod = tvm.IRModule({"main": kernel.func})

@@ -29,6 +29,7 @@ from tvm.tirx import PrimFunc
 from tunewright.core.errors import TunewrightError
 from tunewright.core.tvm_adapter import graph_elementary, graph_low_precision, graph_rewrites
 from tunewright.core.tvm_adapter.canonical import is_in_blocks, load_module
+from tunewright.core.tvm_adapter.graph_affine import scaled_once
 from tunewright.core.tvm_adapter.graph_branches import combine_products
 from tunewright.core.tvm_adapter.graph_fusion import keep_channels_apart
 from tunewright.core.tvm_adapter.graph_recurrent import fuse_steps
@@ -56,6 +57,9 @@ class GraphImportError(TunewrightError):
         self.op_type = op_type
         self.node = node
         self.is_unsupported = is_unsupported
+
+
+_REPEATED = re.compile(r"(?<![a-z0-9])((?:[a-z0-9]+_){0,5}?[a-z0-9]+)(?:_\1){3,}(?![a-z0-9])")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,7 +120,8 @@ def import_onnx(model: onnx.ModelProto, target: TargetSpec) -> Graph:
     converted = mod[MAIN_FUNCTION]
     try:
         with tvm_target(target), _quiet():
-            mod = graph_low_precision.rewrite(simplify(mod), params, names, target)
+            mod = scaled_once(simplify(mod), names)
+            mod = graph_low_precision.rewrite(mod, params, names, target)
             mod = graph_elementary.taken_apart(fuse_steps(mod), params, names)
             mod = combine_products(use_winograd(graph_rewrites.rewrite(mod)))
             lowered = lower(graph_elementary.in_vectors(softmax_in_lanes(mod, target)))
@@ -301,11 +306,11 @@ def _spec(ty: relax.TensorType) -> TensorSpec:
 
 
 def _label(function: str) -> str:
-    """fused_conv2d1_add1_relu11 -> conv2d_add_relu"""
+    """fused_conv2d1_add1_relu11 -> conv2d_add_relu; what is there four times or more in a row, once."""
     label = re.sub(r"(?<=[a-z])\d+(?=_|$)", "", function.removeprefix("fused_"))
     for parts, name in (graph_low_precision.LABELS | graph_rewrites.LABELS).items():
         label = label.replace(parts, name)
-    return label
+    return _REPEATED.sub(r"\1", label)
 
 
 def _last_line(exc: BaseException) -> str:

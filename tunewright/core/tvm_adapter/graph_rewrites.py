@@ -78,12 +78,15 @@ LABELS = {
     "tir_negative_fast_exp_add_divide": "sigmoid",
 }
 _IMAGE_RANK = 4
+# Parts of one tensor: each has a loop of its own in the kernel that joins them.
+_MOST_JOINED = 64
 _BINARY = [
     tvm.ir.Op.get(f"relax.{name}") for name in ("add", "subtract", "multiply", "divide", "maximum", "minimum")
 ]
 _BROADCAST = tvm.ir.Op.get("relax.broadcast_to")
 _CALL_TIR = tvm.ir.Op.get("relax.call_tir")
 _CLIP = tvm.ir.Op.get("relax.clip")
+_CONCAT = tvm.ir.Op.get("relax.concat")
 _CONVOLUTION = tvm.ir.Op.get("relax.nn.conv2d")
 _GELU = tvm.ir.Op.get("relax.nn.gelu")
 _MEAN = tvm.ir.Op.get("relax.mean")
@@ -184,11 +187,31 @@ class _Views(PyExprMutator):  # type: ignore[misc]  # TVM has no types
             return relax.op.reshape(self._unreshaped(call.args[0]), call.args[1])
         if call.op == _TRANSPOSE:
             return self._transposed(call)
+        if call.op == _CONCAT:
+            return self._joined_at_once(call)
         if call.op == _CONVOLUTION and _is_matrix_product(call):
             data, weight = call.args
             weight = relax.op.reshape(weight, weight.ty.shape.values[2:])
             return relax.op.matmul(data, weight, out_dtype=str(call.ty.dtype))
         return call
+
+    def _joined_at_once(self, call: relax.Call) -> relax.Expr:
+        """Tensors that are joined to joined ones are joined at once: nobody may need what was between."""
+        fields: list[relax.Expr] = []
+        for field in self._fields(call.args[0]):
+            origin = self._origin(field)
+            is_alike = isinstance(origin, relax.Call) and origin.op == _CONCAT
+            if is_alike and _axis(origin) == _axis(call):
+                fields += self._fields(origin.args[0])
+            else:
+                fields.append(field)
+        return call if len(fields) > _MOST_JOINED else relax.op.concat(fields, axis=_axis(call))
+
+    def _fields(self, value: relax.Expr) -> list[relax.Expr]:
+        return list(self._origin(value).fields)
+
+    def _origin(self, value: relax.Expr) -> relax.Expr:
+        return self.lookup_binding(value) if isinstance(value, relax.Var) else value
 
     def _transposed(self, call: relax.Call) -> relax.Call:
         """A transpose that moves only axes of extent 1 becomes a reshape, which costs nothing."""
@@ -206,6 +229,11 @@ class _Views(PyExprMutator):  # type: ignore[misc]  # TVM has no types
         """Of a reshaped value the value: TVM takes one reshape for a view, but not two."""
         origin = self.lookup_binding(value) if isinstance(value, relax.Var) else None
         return origin.args[0] if isinstance(origin, relax.Call) and origin.op == _RESHAPE else value
+
+
+def _axis(concat: relax.Call) -> int:
+    axis = int(concat.attrs.axis)
+    return axis if axis >= 0 else axis + int(concat.ty.ndim)
 
 
 def _is_matrix_product(convolution: relax.Call) -> bool:

@@ -17,11 +17,12 @@ addition has to wait some four cycles for the one before. Where lanes divide the
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import tvm
+from tvm.s_tir import SBlock
 from tvm.s_tir.schedule import Instruction, LoopRV, SBlockRV, Schedule, Trace
 from tvm.tirx import IterVar
 
@@ -99,23 +100,12 @@ def _tile(schedule: Schedule, vector_lanes: int) -> bool:
     *rows, last = loops
     if not reductions or names[-1] in reductions or not rows:
         return False
-    in_vectors: dict[str, int] = {}  # lanes that the schedule makes
-    in_lanes: set[str] = set()  # lanes that the computation has
-    for name in reductions:
-        block = block_named(schedule, name)
-        if [int(axis.iter_type) for axis in schedule.get(block).iter_vars][-1] != IterVar.CommReduce:
-            return False
-        *own_rows, reduced = schedule.get_loops(block)
-        if len(own_rows) == len(rows) + 1 and extent_of(schedule, own_rows[-1]) == vector_lanes:
-            in_lanes.add(name)
-        elif not in_lanes.intersection(_producers(schedule, block)):
-            lanes = _lanes(extent_of(schedule, reduced), vector_lanes)
-            if lanes is None:
-                return False
-            in_vectors[name] = lanes
-    if not in_lanes and _lanes(extent_of(schedule, last), vector_lanes) is None:
+    found = _reductions(schedule, reductions, len(rows), vector_lanes)
+    is_ragged = found is not None and bool(found.in_lanes)
+    if found is None or not (is_ragged or _lanes(extent_of(schedule, last), vector_lanes)):
         return False
-    sums = _partial_sums(schedule, in_vectors)
+    sums = _partial_sums(schedule, found.by_schedule)
+    few = {name: _few_sums(schedule, block_named(schedule, name), _LEAST_LANES) for name in found.of_lanes}
     row = schedule.fuse(*rows) if len(rows) > 1 else rows[0]
     chunk, row = schedule.split(
         row, schedule.sample_perfect_tile(row, n=_NUM_AROUND, max_innermost_factor=_MOST_ROWS)
@@ -126,14 +116,49 @@ def _tile(schedule: Schedule, vector_lanes: int) -> bool:
         schedule.compute_at(block, row, preserve_unit_loops=True)
         if name in sums:
             sums[name].compute_at(schedule, row)
-        elif name in in_lanes:
+        elif name in few:
+            _compute_few_at(schedule, few[name], row)
+        elif name in found.in_lanes:
             *_, lane, steps = schedule.get_loops(block)
             schedule.annotate(steps, PEEL, 1)
             _sum_in_lanes(schedule, block, [steps], lane)
-        elif name not in reductions:
-            _vectorize(schedule, schedule.get_loops(block)[-1], vector_lanes, is_ragged=bool(in_lanes))
-    _vectorize(schedule, last, vector_lanes, is_ragged=bool(in_lanes))
+        else:
+            _vectorize(schedule, schedule.get_loops(block)[-1], vector_lanes, is_ragged=is_ragged)
+    _vectorize(schedule, last, vector_lanes, is_ragged=is_ragged)
     return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Reductions:
+    """`by_schedule`: those of rows that the schedule cuts into so many lanes; `in_lanes`: those that the
+    computation has cut, one result for each lane, and `of_lanes` those of such results."""
+
+    by_schedule: Mapping[str, int]
+    in_lanes: Collection[str]
+    of_lanes: Collection[str]
+
+
+def _reductions(
+    schedule: Schedule, names: Sequence[str], num_rows: int, vector_lanes: int
+) -> _Reductions | None:
+    """None where one is not of the last axis, or in no vectors."""
+    by_schedule: dict[str, int] = {}
+    in_lanes, of_lanes = set(), set()
+    for name in names:
+        block = block_named(schedule, name)
+        if not _is_along_rows(schedule.get(block)):
+            return None
+        *own_rows, reduced = schedule.get_loops(block)
+        lanes = _lanes(extent_of(schedule, reduced), vector_lanes)
+        if len(own_rows) == num_rows + 1 and extent_of(schedule, own_rows[-1]) == vector_lanes:
+            in_lanes.add(name)
+        elif in_lanes.intersection(_producers(schedule, block)):
+            of_lanes.add(name)
+        elif lanes is None:
+            return None
+        else:
+            by_schedule[name] = lanes
+    return _Reductions(by_schedule, in_lanes, of_lanes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +170,7 @@ class _PartialSums:
     few: SBlockRV
 
     def compute_at(self, schedule: Schedule, row: LoopRV) -> None:
-        schedule.compute_at(self.few, row, preserve_unit_loops=True)
-        groups, lane, *_ = schedule.get_loops(self.few)[_NUM_AROUND:]
-        schedule.unroll(groups)
-        _sum_in_lanes(schedule, self.few, [groups], lane)
+        _compute_few_at(schedule, self.few, row)
         schedule.compute_at(self.vector, row, preserve_unit_loops=True)
         several, group, lane, *_ = schedule.get_loops(self.vector)[_NUM_AROUND:]
         schedule.unroll(several)
@@ -157,6 +179,15 @@ class _PartialSums:
         several, group, lane, *_, steps = schedule.get_loops(self.vectors)[_NUM_AROUND:]
         schedule.unroll(several)
         _sum_in_lanes(schedule, self.vectors, [steps, several], schedule.fuse(group, lane))
+
+
+def _is_along_rows(block: SBlock) -> bool:
+    """Whether a reduction's steps read one element of a row after the other."""
+    last = block.iter_vars[-1]
+    along = (tvm.tirx.analysis.undefined_vars(read.region[-1].min) for read in block.reads if read.region)
+    return int(last.iter_type) == IterVar.CommReduce and any(
+        var.same_as(last.var) for variables in along for var in variables
+    )
 
 
 def _partial_sums(schedule: Schedule, lanes: Mapping[str, int]) -> dict[str, _PartialSums]:
@@ -172,8 +203,7 @@ def _partial_sums(schedule: Schedule, lanes: Mapping[str, int]) -> dict[str, _Pa
         block = block_named(schedule, name)
         place = len(schedule.get(block).iter_vars) - 1
         few_lanes = fullest_vector(num_lanes, _LEAST_LANES)
-        _, lane = schedule.split(reduced[name], [None, few_lanes])
-        few = schedule.rfactor(lane, place)
+        few = _few_sums(schedule, block, few_lanes)
         *_, groups, _ = schedule.get_loops(few)
         _, group = schedule.split(groups, [None, num_lanes // few_lanes])
         vector = schedule.rfactor(group, place)
@@ -181,6 +211,19 @@ def _partial_sums(schedule: Schedule, lanes: Mapping[str, int]) -> dict[str, _Pa
         _, several = schedule.split(steps, [None, num_vectors])
         sums[name] = _PartialSums(schedule.rfactor(several, place), vector, few)
     return sums
+
+
+def _few_sums(schedule: Schedule, block: SBlockRV, lanes: int) -> SBlockRV:
+    """A sum for each of so many lanes, of which the block is left to make one."""
+    _, lane = schedule.split(schedule.get_loops(block)[-1], [None, lanes])
+    return schedule.rfactor(lane, len(schedule.get(block).iter_vars) - 1)
+
+
+def _compute_few_at(schedule: Schedule, few: SBlockRV, row: LoopRV) -> None:
+    schedule.compute_at(few, row, preserve_unit_loops=True)
+    groups, lane, *_ = schedule.get_loops(few)[_NUM_AROUND:]
+    schedule.unroll(groups)
+    _sum_in_lanes(schedule, few, [groups], lane)
 
 
 def _producers(schedule: Schedule, block: SBlockRV) -> set[str]:
