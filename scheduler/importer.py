@@ -11,7 +11,14 @@ import numpy.typing as npt
 
 from tunewright.core.errors import ModelImportError
 from tunewright.core.types import TargetSpec, TensorSpec
-from tunewright.scheduler import onnx_einsum, onnx_operators, onnx_prepare, onnx_recurrent, onnx_transposed
+from tunewright.scheduler import (
+    onnx_einsum,
+    onnx_norms,
+    onnx_operators,
+    onnx_prepare,
+    onnx_recurrent,
+    onnx_transposed,
+)
 
 if TYPE_CHECKING:
     import onnx
@@ -73,6 +80,7 @@ def import_model(
     onnx_recurrent.unroll(model)
     onnx_einsum.use_products(model)
     onnx_transposed.use_convolutions(model)
+    onnx_norms.by_channels(model)
     input_names = [value.name for value in model.graph.input]
     output_names = [value.name for value in model.graph.output]
     with tempfile.TemporaryDirectory(prefix="tunewright-import-") as scratch:
