@@ -121,6 +121,22 @@ def embedding_net(path: Path, *, seed: int = 0) -> Path:
     )
 
 
+def local_function_net(path: Path) -> Path:
+    """A function of the model's own, called twice, before and after a group norm."""
+    b = ModelBuilder(seed=4)
+    y = b.node("Gated", "x", name="first", domain="local")
+    y = b.node("InstanceNormalization", y, b.weight("s", 8), b.weight("b", 8), name="norm")
+    y = b.node("Gated", y, name="second", domain="local")
+    b.save(path, inputs={"x": (TensorProto.FLOAT, [1, 8, 6, 6])}, outputs={"y": y})
+    model = onnx.load(path)
+    body = [helper.make_node("Sigmoid", ["v"], ["gate"]), helper.make_node("Mul", ["v", "gate"], ["gated"])]
+    opsets = [helper.make_opsetid("", 17)]
+    model.functions.append(helper.make_function("local", "Gated", ["v"], ["gated"], body, opsets))
+    model.opset_import.append(helper.make_opsetid("local", 1))
+    onnx.save(model, path)
+    return path
+
+
 def unsupported_net(path: Path) -> Path:
     """An operator that nobody knows."""
     b = ModelBuilder(seed=0)

@@ -117,6 +117,9 @@ def test_a_model_whose_layout_tvm_cannot_change_keeps_it(caplog: pytest.LogCaptu
     arrays = [RNG.standard_normal(shape).astype(np.float32) for shape in ((1, 6, 5, 4), (8, 6, 3, 3))]
     np.testing.assert_allclose(run(rewrite(mod), arrays), run(mod, arrays), rtol=1e-5, atol=1e-6)
     assert "keep their layout" in caplog.text
+    told: list[str] = []
+    rewrite(mod, told.append)
+    assert len(told) == 1 and "\n" not in told[0]
 
 
 def _joined_step_by_step(*, axes: tuple[int, int]) -> tuple[tvm.IRModule, list[np.ndarray]]:

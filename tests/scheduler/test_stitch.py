@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.models import dense_net, residual_net, run_onnxruntime
+from tests.models import ModelBuilder, dense_net, local_function_net, residual_net, run_onnxruntime
 from tests.scheduler.in_process import record, replay, sampled_trace
 from tests.scheduler.stored import OLD_TVM, store, success
 from tunewright.core.errors import ConfigError, CoverageError, EnvironmentProblem
@@ -131,6 +131,27 @@ def test_a_record_that_does_not_replay_gives_way_to_the_next_best_then_to_the_de
     assert choices[second.key].source is KernelSource.DEFAULT
     assert "replay of record 3 failed" in choices[second.key].miss
     assert {choices[task.key].miss for task in rest} == {"no record for this workload"}
+
+
+def test_a_model_without_kernels_runs(tmp_path: Path) -> None:
+    builder = ModelBuilder(seed=0)
+    path = builder.save(tmp_path / "m.onnx", inputs={"x": (1, [4, 6])}, outputs={"y": "x"})
+    model = import_model(path, target=host_target(1))
+    assert compile_model(model, tmp_path / "out", log=None, replay=replay).choices == ()
+    x = np.arange(24, dtype=np.float32).reshape(4, 6)
+    np.testing.assert_array_equal(load(tmp_path / "out").run_named({"x": x})["y"], x)
+
+
+def test_a_models_own_functions_are_compiled(tmp_path: Path) -> None:
+    path = local_function_net(tmp_path / "m.onnx")
+    model = import_model(path, target=host_target(1))
+    assert model.is_optimised
+    compile_model(model, tmp_path / "out", log=None, replay=replay)
+    x = np.random.default_rng(0).standard_normal((1, 8, 6, 6)).astype(np.float32)
+    expected = run_onnxruntime(path, {"x": x})["y"]
+    np.testing.assert_allclose(
+        load(tmp_path / "out").run_named({"x": x})["y"], expected, rtol=1e-4, atol=1e-5
+    )
 
 
 def test_only_compiled_models_are_replaced(tmp_path: Path) -> None:

@@ -118,17 +118,20 @@ def import_onnx(model: onnx.ModelProto, target: TargetSpec) -> Graph:
         ]
     )
     converted = mod[MAIN_FUNCTION]
+    problems: list[str] = []  # what is logged while TVM is kept quiet is not seen
     try:
         with tvm_target(target), _quiet():
             mod = scaled_once(simplify(mod), names)
             mod = graph_low_precision.rewrite(mod, params, names, target)
             mod = graph_elementary.taken_apart(fuse_steps(mod), params, names)
-            mod = combine_products(use_winograd(graph_rewrites.rewrite(mod)))
+            mod = combine_products(use_winograd(graph_rewrites.rewrite(mod, problems.append)))
             lowered = lower(graph_elementary.in_vectors(softmax_in_lanes(mod, target)))
             lowered = _rename(lowered, PACK_FUNCTION, PREPARE_FUNCTION)
             mod = _with_useful_layout_attrs(fuse(keep_channels_apart(lowered, MAIN_FUNCTION)))
     except Exception as exc:  # TVM's errors are of all kinds
         raise GraphImportError(_dynamic(converted) or f"TVM cannot lower it: {_last_line(exc)}") from exc
+    for text in problems:
+        logger.warning("%s", text)
     main = mod[MAIN_FUNCTION]
     dynamic = _dynamic(main)
     if dynamic:  # the operators of the model, before lowering, say more

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import tvm
-from tvm import relax
+from tvm import relax, te
 from tvm.target.codegen import llvm_get_cpu_features
 from tvm.tirx import PrimFunc
 
@@ -39,9 +39,11 @@ def build_library(mod_json: str, target: TargetSpec, out: Path, *, num_jobs: int
     # TVM's default build pipeline lowers the graph; kernels are compiled below.
     with tvm_target(target):
         lowered = relax.get_pipeline("default")(load_module(mod_json))
-    kernels = {var.name_hint: f for var, f in lowered.functions.items() if isinstance(f, PrimFunc)}
     # One kernel stays: with an LLVM module present, TVM packs the graph's bytecode without a C compiler.
-    kept = min(kernels, key=lambda name: len(kernels[name].script())) if kernels else None
+    if not any(isinstance(f, PrimFunc) for f in lowered.functions.values()):
+        lowered["no_kernel"] = _copy()
+    kernels = {var.name_hint: f for var, f in lowered.functions.items() if isinstance(f, PrimFunc)}
+    kept = min(kernels, key=lambda name: len(kernels[name].script()))
     objects = _build_objects(
         {name: f for name, f in kernels.items() if name != kept}, target, out.parent, num_jobs
     )
@@ -72,6 +74,12 @@ def _linker() -> list[str]:
     import ziglang
 
     return [str(Path(ziglang.__file__).parent / "zig"), "ld.lld"]
+
+
+def _copy() -> PrimFunc:
+    number = te.placeholder((1,), name="number")
+    copy = te.create_prim_func([number, te.compute((1,), lambda i: number[i], name="copy")])
+    return copy.with_attr("global_symbol", "no_kernel")
 
 
 def _build_objects(

@@ -11,7 +11,7 @@ taken apart, so that it becomes polynomials in vectors.
 import logging
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy.typing as npt
@@ -22,19 +22,22 @@ from tvm.relax.expr_functor import PyExprMutator, mutator
 logger = logging.getLogger(__name__)
 
 
-def rewrite(mod: tvm.IRModule) -> tvm.IRModule:
-    """The model with its two-dimensional convolutions, and what is between them, in NHWC, and simplified."""
+def rewrite(mod: tvm.IRModule, warn: Callable[[str], None] = logger.warning) -> tvm.IRModule:
+    """The model with its two-dimensional convolutions, and what is between them, in NHWC, and simplified.
+
+    Args:
+        warn: is told if TVM cannot change the layout.
+    """
     mod = relax.transform.DeadCodeElimination()(rewritten(_Elementwise(mod), mod))
-    mod = _channels_last(mod)
+    try:
+        mod = relax.transform.ConvertLayout({"relax.nn.conv2d": ["NHWC", "HWIO"]})(mod)
+    except Exception as exc:  # of several kinds, for operators whose layouts TVM cannot tell
+        warn(f"the model's convolutions keep their layout, and are slower: {_first_line(exc)}")
     return rewritten(_Views(mod), mod)
 
 
-def _channels_last(mod: tvm.IRModule) -> tvm.IRModule:
-    try:
-        return relax.transform.ConvertLayout({"relax.nn.conv2d": ["NHWC", "HWIO"]})(mod)
-    except Exception as exc:  # of several kinds, for operators whose layouts TVM cannot tell
-        logger.warning("the model's convolutions keep their layout, and are slower: %s", str(exc).strip())
-        return mod
+def _first_line(exc: Exception) -> str:
+    return (str(exc).strip().splitlines() or [type(exc).__name__])[0]
 
 
 def rewritten(rewriter: PyExprMutator, mod: tvm.IRModule) -> tvm.IRModule:
