@@ -10,7 +10,8 @@ measured of the other tasks; `tvm` is MetaSchedule as shipped, `tvm-patched` the
 fills most of its time (see side_by_side/metaschedule.py). TVM needs the package cloudpickle.
 
 With --session-limit, a session of TVM's ends with the batch that is under way then; its seconds are
-extrapolated from its trials.
+extrapolated from its trials. A run of ours that has measured all of its space ends, and its seconds count
+as they are.
 
 Every run is a process of its own and leaves a JSON file in DIR/units; a run whose file exists is not done
 again. Its clock starts when the tuner does, with TVM imported and the task made; our worker processes and

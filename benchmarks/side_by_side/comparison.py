@@ -159,7 +159,7 @@ def _goals_section(verdicts: Sequence[Verdict]) -> str:
 def _seconds_section(groups: Sequence[Group], columns: Mapping[str, Mapping[str, Spread]]) -> str:
     rows = [
         [
-            group.task,
+            group.task + _all_there_are(group),
             *(_of(group.per_seed(t, lambda unit: unit.secs_for_all_trials), "{:.1f}") for t in LABELS),
             *(_cell(columns, name, group.task) for name in ("secs_vs_shipped", "secs_vs_patched")),
             *(_of(group.per_seed(t, _trials_per_sec), "{:.2f}") for t in (OURS, PATCHED)),
@@ -259,6 +259,12 @@ def _trials_per_sec(unit: UnitResult) -> float:
 
 def _search_ms_per_trial(unit: UnitResult) -> float:
     return 1e3 * unit.tuned.split["search"] / len(unit.tuned.trials)
+
+
+def _all_there_are(group: Group) -> str:
+    """Where our runs have ended early, as there was nothing left to measure: after how many trials."""
+    counts = {len(unit.tuned.trials) for unit in group.units.get(OURS, {}).values() if unit.has_run_out}
+    return f" (ours: all {'–'.join(map(str, sorted(counts)))} there are)" if counts else ""
 
 
 def _of(values: Mapping[int, float], form: str) -> str:

@@ -68,9 +68,16 @@ class UnitResult:
     finished_at: str
 
     @property
+    def has_run_out(self) -> bool:
+        """Whether a tuner of ours measured all that its space holds, less than it was asked for."""
+        reason = str(self.tuned.extra.get("reason", ""))
+        return "exhausted" in reason and len(self.tuned.trials) < self.num_trials_asked
+
+    @property
     def secs_for_all_trials(self) -> float:
-        """Wall seconds of the trials asked for; extrapolated where the tuner ran out of candidates, or
-        was cut short."""
+        """Wall seconds of the trials asked for, or of all there are; extrapolated where it was cut short."""
+        if self.has_run_out:
+            return self.tuned.wall_secs
         return self.tuned.wall_secs * self.num_trials_asked / max(1, len(self.tuned.trials))
 
     @property

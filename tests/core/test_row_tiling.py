@@ -92,14 +92,14 @@ def test_every_point_computes_the_same_numbers(kernel: Kernel) -> None:
 
 @pytest.mark.parametrize(
     ("rows", "num_threads", "expected"),
-    [(1536, 4, (24, 64)), (128, 2, (8, 16)), (197, 2, (197, 1)), (6, 8, (6, 1)), (96, 1, (4, 24))],
+    [(1536, 4, (24, 64)), (128, 2, (8, 16)), (197, 2, (197, 1)), (6, 8, (1, 6)), (96, 1, (4, 24))],
 )
 def test_the_default_has_chunks_for_all_threads(
     rows: int, num_threads: int, expected: tuple[int, int]
 ) -> None:
     mod = tvm.IRModule({"main": kernels.softmax(rows, 6 * LANES).func})
     (sketch,) = row_tiling_sketches(mod, vector_lanes=LANES)
-    decisions = default_decisions(sketch, num_threads=num_threads)
+    decisions = default_decisions(sketch, num_threads=num_threads, size=rows * 6 * LANES)
     named = {instruction.kind.name: value for instruction, value in decisions.items()}
     assert named == {"SamplePerfectTile": expected, "SampleCategorical": 1}  # 1 or 2 vectors: 4 do not divide
 

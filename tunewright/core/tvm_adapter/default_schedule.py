@@ -29,7 +29,7 @@ from tunewright.core.tvm_adapter.register_tiling import (
     draw_tiles,
     own_tiles,
 )
-from tunewright.core.tvm_adapter.row_tiling import default_decisions, row_tiling_sketches
+from tunewright.core.tvm_adapter.row_tiling import FEW_STEPS, default_decisions, row_tiling_sketches
 from tunewright.core.tvm_adapter.target import num_vector_registers, tvm_target, vector_lanes
 from tunewright.core.tvm_adapter.traces import (
     block_names,
@@ -45,8 +45,6 @@ _MAX_VECTOR_LANES = 64
 _LANE_MULTIPLE = 8
 # Enough chunks for an even load on every thread, few enough that each is worth its dispatch.
 _CHUNKS_PER_THREAD = 16
-# What one thread is done with before the others have started: 1 to 3 us.
-_FEW_STEPS = 4096
 # Tiles that the model chooses from, at some 30 us each.
 _NUM_DRAWS = 500
 
@@ -61,7 +59,8 @@ def default_trace(mod_json: str, target: TargetSpec) -> str:
         if found is not None:
             return found
     for sketch in row_tiling_sketches(mod, vector_lanes=lanes):
-        decisions = default_decisions(sketch, num_threads=target.num_threads)
+        size = math.prod(int(extent) for extent in mod["main"].params[-1].shape)
+        decisions = default_decisions(sketch, num_threads=target.num_threads, size=size)
         found = _realised(mod, sketch, decisions, target)
         if found is not None:
             return found
@@ -156,7 +155,7 @@ def _schedule_block(schedule: Schedule, block: SBlockRV, num_threads: int) -> No
     outer, innermost, is_vector = _split_vector_loop(schedule, spatial)
     schedule.reorder(*outer, *reduction, innermost)
     chunks = _parallel_loop(schedule, outer, num_threads * _CHUNKS_PER_THREAD)
-    if chunks is not None and num_steps > _FEW_STEPS:
+    if chunks is not None and num_steps > FEW_STEPS:
         schedule.parallel(chunks)
     if is_vector:
         schedule.vectorize(innermost)

@@ -42,6 +42,8 @@ _LEAST_LANES = 4
 _VECTORS_OF_SUMS = (1, 2, 4, 8)
 _DEFAULT_VECTORS = 4
 _MOST_ROWS = 64
+# What one thread is done with before the others have started: 1 to 3 us.
+FEW_STEPS = 4096
 # Of the default schedule: enough for an even load, few enough that each is worth its start.
 _CHUNKS_PER_THREAD = 4
 # The loops around all blocks: chunks, and the rows of one.
@@ -60,13 +62,18 @@ def row_tiling_sketches(mod: tvm.IRModule, *, vector_lanes: int) -> list[Trace]:
         return []
 
 
-def default_decisions(sketch: Trace, *, num_threads: int) -> dict[Instruction, Any]:
-    """Of a sketch of this module, when nothing was measured: chunks for all threads, sums in four vectors."""
+def default_decisions(sketch: Trace, *, num_threads: int, size: int) -> dict[Instruction, Any]:
+    """Of a sketch of this module, when nothing was measured: chunks for all threads, sums in four vectors.
+
+    Args:
+        size: elements of the output; a few thousand are one chunk, which starts no threads.
+    """
     decisions: dict[Instruction, Any] = {}
     for instruction, sampled in sketch.decisions.items():
         if instruction.kind.name == "SamplePerfectTile":
             num_rows = math.prod(int(factor) for factor in sampled)
-            decisions[instruction] = _chunked(num_rows, num_threads * _CHUNKS_PER_THREAD)
+            least_chunks = 1 if size <= FEW_STEPS else num_threads * _CHUNKS_PER_THREAD
+            decisions[instruction] = _chunked(num_rows, least_chunks)
         else:
             choices = [int(choice) for choice in instruction.attrs[0]]
             decisions[instruction] = sum(choice <= _DEFAULT_VECTORS for choice in choices) - 1
