@@ -72,9 +72,19 @@ def misunderstood(model: onnx.ModelProto) -> tuple[onnx.NodeProto, str] | None:
                 return node, f"TVM ignores its attribute {attribute.name}"
         if node.op_type == "Resize" and not _scales_evenly(node, weights, shapes):
             return node, "TVM takes its output's size over its input's for the scale"
+        if node.op_type == "Dropout" and _is_in_training(node, weights):
+            return node, "in training its results are random"
         if node.op_type == "LayerNormalization" and used.intersection(node.output[1:]):
             return node, "TVM computes only its first output"
     return None
+
+
+def _is_in_training(dropout: onnx.NodeProto, weights: Mapping[str, onnx.TensorProto]) -> bool:
+    """Whether it may drop anything: unless its mode, or a ratio of zero, is known not to."""
+    _, ratio, mode = (*dropout.input, "", "")[:3]
+    is_never = ratio in weights and not numpy_helper.to_array(weights[ratio]).any()
+    is_off = not mode or (mode in weights and not numpy_helper.to_array(weights[mode]).any())
+    return not (is_never or is_off)
 
 
 def _scales_evenly(

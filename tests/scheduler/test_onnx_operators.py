@@ -193,6 +193,7 @@ def test_operators_compute_what_onnx_runtime_computes(group: str, tmp_path: Path
             {"training_mode": 1},
             "TVM ignores its attribute training_mode",
         ),
+        ("Dropout", [numbers(2, 8), np.array(0.5, np.float32), np.array(True)], {}, "results are random"),
         ("LayerNormalization", [numbers(2, 8), numbers(8)], {}, "computes only its first output"),
         (
             "Resize",
