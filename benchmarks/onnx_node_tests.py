@@ -99,9 +99,11 @@ def _in_child(test: Any) -> tuple[str, str]:
 def _outcome(test: Any) -> tuple[str, str]:
     model = onnx.ModelProto.FromString(test.model.SerializeToString())
     values = [*model.graph.input, *model.graph.output]
-    arrays = [np.asarray(value) for values in test.data_sets[0] for value in values]
     is_plain = all(value.type.WhichOneof("value") == "tensor_type" for value in values)
-    if not is_plain or any(array.dtype.kind in "OSU" for array in arrays) or "preview.training" in str(model):
+    if not is_plain or "preview.training" in str(model):
+        return "skipped", ""
+    arrays = [np.asarray(value) for values in test.data_sets[0] for value in values]
+    if any(array.dtype.kind in "OSU" for array in arrays):
         return "skipped", ""
     feed = {value.name: array for value, array in zip(model.graph.input, arrays, strict=False)}
     expected = arrays[len(feed) :]
