@@ -77,7 +77,9 @@ def _norms(model: onnx.ModelProto) -> list[_Norm]:
     found = (
         _norm(graph, number)
         for number, node in enumerate(graph.nodes)
-        if node.op_type in (_GROUP, _INSTANCE) and all(name in graph.weights for name in node.input[1:])
+        if node.op_type in (_GROUP, _INSTANCE)
+        and node.domain in ("", "ai.onnx")
+        and all(name in graph.weights for name in node.input[1:])
     )
     return [norm for norm in found if norm is not None]
 
