@@ -11,6 +11,8 @@ REDUCTION_LEVELS, SPATIAL_LEVELS, VECTOR_LEVELS = 2, 3, 4
 _LEAST_OTHER_REGISTERS = 2
 MAX_ACCUMULATORS = 32 - _LEAST_OTHER_REGISTERS
 MAX_UNROLLED_STEPS = 8
+# What one thread is done with before the others have started: 1 to 3 us.
+FEW_STEPS = 4096
 # Multiply-adds of one unrolled body: more take seconds to compile and run no faster.
 _MAX_BODY = 512
 

@@ -18,7 +18,7 @@ from tvm.s_tir.schedule import LoopRV, SBlockRV, Schedule, Trace
 from tvm.tirx import IterVar
 
 from tunewright.core.tile_model import relative_speed
-from tunewright.core.tile_rules import REDUCTION_LEVELS
+from tunewright.core.tile_rules import FEW_STEPS, REDUCTION_LEVELS
 from tunewright.core.tvm_adapter.canonical import load_module
 from tunewright.core.tvm_adapter.contraction import packs_weights
 from tunewright.core.tvm_adapter.copy_tiling import copy_tiling_sketches
@@ -29,7 +29,7 @@ from tunewright.core.tvm_adapter.register_tiling import (
     draw_tiles,
     own_tiles,
 )
-from tunewright.core.tvm_adapter.row_tiling import FEW_STEPS, default_decisions, row_tiling_sketches
+from tunewright.core.tvm_adapter.row_tiling import default_decisions, row_tiling_sketches
 from tunewright.core.tvm_adapter.target import num_vector_registers, tvm_target, vector_lanes
 from tunewright.core.tvm_adapter.traces import (
     block_names,
@@ -58,14 +58,13 @@ def default_trace(mod_json: str, target: TargetSpec) -> str:
         found = _realised(mod, sketch, tiles, target)
         if found is not None:
             return found
-    for sketch in row_tiling_sketches(mod, vector_lanes=lanes):
+    for sketch in (
+        *row_tiling_sketches(mod, vector_lanes=lanes),
+        *copy_tiling_sketches(mod, vector_lanes=lanes),
+    ):
         size = math.prod(int(extent) for extent in mod["main"].params[-1].shape)
         decisions = default_decisions(sketch, num_threads=target.num_threads, size=size)
         found = _realised(mod, sketch, decisions, target)
-        if found is not None:
-            return found
-    for sketch in copy_tiling_sketches(mod, vector_lanes=lanes):
-        found = _realised(mod, sketch, {}, target)
         if found is not None:
             return found
     return simple_trace(mod_json, target)

@@ -1,9 +1,21 @@
 """Expressions of TIR that several kernels of ours are made of."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import tvm
+
+# Bits of a float32 below its exponent.
+MANTISSA_BITS = 23
+# log 2 in two numbers: products of the first one with a whole exponent are exact.
+LOG_2_HIGH = 0.693359375
+LOG_2_LOW = math.log(2.0) - LOG_2_HIGH
+
+
+def float32(value: float) -> Any:
+    """A constant."""
+    return tvm.tirx.const(value, "float32")
 
 
 def named(value: Any, body: Callable[[Any], Any], *, dtype: str = "float32") -> Any:
@@ -17,7 +29,7 @@ def named(value: Any, body: Callable[[Any], Any], *, dtype: str = "float32") -> 
 
 def polynomial(x: Any, coefficients: Sequence[float]) -> Any:
     """Of float32, the coefficient of the lowest power first."""
-    *lower, result = (tvm.tirx.const(coefficient, "float32") for coefficient in coefficients)
+    *lower, result = map(float32, coefficients)
     for coefficient in reversed(lower):
         result = result * x + coefficient
     return result

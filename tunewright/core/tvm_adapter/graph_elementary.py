@@ -5,7 +5,6 @@ Its library of polynomials has exp, tanh and erf (a few units in the last place)
 put them in, but fails at a call that is no operator.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +14,14 @@ from tvm import relax, te, tirx, topi
 from tvm.ir.expr import GenericConst
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from tunewright.core.tvm_adapter.expressions import named, polynomial
+from tunewright.core.tvm_adapter.expressions import (
+    LOG_2_HIGH,
+    LOG_2_LOW,
+    MANTISSA_BITS,
+    float32,
+    named,
+    polynomial,
+)
 from tunewright.core.tvm_adapter.graph_fusion import OPAQUE
 from tunewright.core.tvm_adapter.graph_rewrites import rewritten, weight_values
 
@@ -31,11 +37,8 @@ _POLYNOMIALS = {
     tvm.ir.Op.get("relax.tanh"): topi.fast_tanh,
 }
 
-# log 2 in two numbers: products of the first one with an exponent are exact.
-_LOG_2_HIGH = 0.693359375
-_LOG_2_LOW = math.log(2.0) - _LOG_2_HIGH
 _SMALLEST_NORMAL = 2.0**-126
-_MANTISSA_BITS, _MANTISSA_MASK = 23, (1 << 23) - 1
+_MANTISSA_MASK = (1 << MANTISSA_BITS) - 1
 _SQRT_HALF_BITS, _NAN_BITS, _MINUS_INFINITY_BITS = 0x3F3504F3, 0x7FC00000, 0xFF800000
 # What follows 2 s in the series of log((1 + s) / (1 - s)) = 2 (s + s^3 / 3 + s^5 / 5 ...): |s| is at most
 # 0.172, so that the first term left out is 2e-9 of the sum.
@@ -149,16 +152,16 @@ def _log(x: Any) -> Any:
     """
 
     def of_bits(value: Any, is_small: Any, bits: Any) -> Any:
-        exponent = (bits >> _MANTISSA_BITS) - tirx.Select(is_small, _int(_MANTISSA_BITS), _int(0))
-        excess = tirx.reinterpret("float32", (bits & _MANTISSA_MASK) + _SQRT_HALF_BITS) - _float(1.0)
+        exponent = (bits >> MANTISSA_BITS) - tirx.Select(is_small, _int(MANTISSA_BITS), _int(0))
+        excess = tirx.reinterpret("float32", (bits & _MANTISSA_MASK) + _SQRT_HALF_BITS) - float32(1.0)
         result = named(exponent.astype("float32"), lambda e: named(excess, lambda f: _log_of_parts(e, f)))
         result = tirx.Select(value <= tirx.max_value("float32"), result, value)  # infinity and NaN stay
-        result = tirx.Select(value < _float(0.0), _special(_NAN_BITS), result)
-        return tirx.Select(value.equal(_float(0.0)), _special(_MINUS_INFINITY_BITS), result)
+        result = tirx.Select(value < float32(0.0), _special(_NAN_BITS), result)
+        return tirx.Select(value.equal(float32(0.0)), _special(_MINUS_INFINITY_BITS), result)
 
     def of_value(value: Any) -> Any:
-        is_small = value < _float(_SMALLEST_NORMAL)
-        normal = tirx.Select(is_small, value * _float(2.0**_MANTISSA_BITS), value)
+        is_small = value < float32(_SMALLEST_NORMAL)
+        normal = tirx.Select(is_small, value * float32(2.0**MANTISSA_BITS), value)
         bits = tirx.reinterpret("int32", normal) - _SQRT_HALF_BITS
         return named(bits, lambda known: of_bits(value, is_small, known), dtype="int32")
 
@@ -172,18 +175,14 @@ def _log_of_parts(exponent: Any, excess: Any) -> Any:
         square = s * s
         # 2 s + s^3 (...) = excess - s (excess - s^2 (...)): the first term, the largest, is exact.
         log_mantissa = excess - s * (excess - square * polynomial(square, _LOG_TERMS))
-        return exponent * _float(_LOG_2_HIGH) + (log_mantissa + exponent * _float(_LOG_2_LOW))
+        return exponent * float32(LOG_2_HIGH) + (log_mantissa + exponent * float32(LOG_2_LOW))
 
-    return named(excess / (excess + _float(2.0)), of_s)
+    return named(excess / (excess + float32(2.0)), of_s)
 
 
 def _special(bits: int) -> Any:
     """A number that JSON has not, and so no task."""
     return tirx.reinterpret("float32", tirx.const(bits - (1 << 32) if bits >> 31 else bits, "int32"))
-
-
-def _float(value: float) -> Any:
-    return tirx.const(value, "float32")
 
 
 def _int(value: int) -> Any:

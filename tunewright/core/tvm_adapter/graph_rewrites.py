@@ -124,12 +124,12 @@ class _Elementwise(PyExprMutator):  # type: ignore[misc]  # TVM has no types
 
     def _of_several(self, call: relax.Call) -> relax.Expr:
         """TVM's importer stacks the operands of a Max, and reduces; ConvertLayout fails at a stack."""
-        stack = self._origin(call.args[0])
+        stack = _origin(self, call.args[0])
         is_stacked = isinstance(stack, relax.Call) and stack.op == _STACK and int(stack.attrs.axis) == 0
         if not is_stacked or call.attrs.keepdims or [int(axis) for axis in call.attrs.axis or []] != [0]:
             return call
         operator = _REDUCTIONS[call.op]
-        first, *others = (self._unbroadcast(value) for value in self._origin(stack.args[0]).fields)
+        first, *others = (self._unbroadcast(value) for value in _origin(self, stack.args[0]).fields)
         result = first
         for other in others:
             result = self.builder_.emit(relax.Call(operator, self._of_equal_rank(result, other)))
@@ -138,11 +138,8 @@ class _Elementwise(PyExprMutator):  # type: ignore[misc]  # TVM has no types
         return result
 
     def _unbroadcast(self, value: relax.Expr) -> relax.Expr:
-        origin = self._origin(value)
+        origin = _origin(self, value)
         return origin.args[0] if isinstance(origin, relax.Call) and origin.op == _BROADCAST else value
-
-    def _origin(self, value: relax.Expr) -> relax.Expr:
-        return self.lookup_binding(value) if isinstance(value, relax.Var) else value
 
     def _of_equal_rank(self, *operands: relax.Expr) -> list[relax.Expr]:
         """ConvertLayout takes operands of different ranks, but for scalars, for ones of unknown layouts."""
@@ -202,7 +199,7 @@ class _Views(PyExprMutator):  # type: ignore[misc]  # TVM has no types
         """Tensors that are joined to joined ones are joined at once: nobody may need what was between."""
         fields: list[relax.Expr] = []
         for field in self._fields(call.args[0]):
-            origin = self._origin(field)
+            origin = _origin(self, field)
             is_alike = isinstance(origin, relax.Call) and origin.op == _CONCAT
             if is_alike and _axis(origin) == _axis(call):
                 fields += self._fields(origin.args[0])
@@ -211,10 +208,7 @@ class _Views(PyExprMutator):  # type: ignore[misc]  # TVM has no types
         return call if len(fields) > _MOST_JOINED else relax.op.concat(fields, axis=_axis(call))
 
     def _fields(self, value: relax.Expr) -> list[relax.Expr]:
-        return list(self._origin(value).fields)
-
-    def _origin(self, value: relax.Expr) -> relax.Expr:
-        return self.lookup_binding(value) if isinstance(value, relax.Var) else value
+        return list(_origin(self, value).fields)
 
     def _transposed(self, call: relax.Call) -> relax.Call:
         """A transpose that moves only axes of extent 1 becomes a reshape, which costs nothing."""
@@ -230,8 +224,13 @@ class _Views(PyExprMutator):  # type: ignore[misc]  # TVM has no types
 
     def _unreshaped(self, value: relax.Expr) -> relax.Expr:
         """Of a reshaped value the value: TVM takes one reshape for a view, but not two."""
-        origin = self.lookup_binding(value) if isinstance(value, relax.Var) else None
+        origin = _origin(self, value)
         return origin.args[0] if isinstance(origin, relax.Call) and origin.op == _RESHAPE else value
+
+
+def _origin(rewriter: PyExprMutator, value: relax.Expr) -> relax.Expr:
+    """What a variable is bound to; None where it is a parameter."""
+    return rewriter.lookup_binding(value) if isinstance(value, relax.Var) else value
 
 
 def _axis(concat: relax.Call) -> int:

@@ -15,7 +15,14 @@ import tvm
 from tvm import relax, te, tirx
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from tunewright.core.tvm_adapter.expressions import named, polynomial
+from tunewright.core.tvm_adapter.expressions import (
+    LOG_2_HIGH,
+    LOG_2_LOW,
+    MANTISSA_BITS,
+    float32,
+    named,
+    polynomial,
+)
 from tunewright.core.tvm_adapter.graph_fusion import OPAQUE
 from tunewright.core.tvm_adapter.graph_rewrites import rewritten, static_shape
 from tunewright.core.tvm_adapter.target import vector_lanes
@@ -29,10 +36,7 @@ _LEAST_EXPONENT = -87.0
 _LOG_2_OF_E = math.log2(math.e)
 # Added to a number of this size, another one is rounded to a whole one, which the lowest bits hold.
 _ROUNDING = 1.5 * 2.0**23
-_MANTISSA_BITS, _ONE_BITS = 23, 0x3F800000
-# log 2 in two numbers: products of the first one with a whole exponent are exact.
-_LOG_2_HIGH = 0.693359375
-_LOG_2_LOW = math.log(2.0) - _LOG_2_HIGH
+_ONE_BITS = 0x3F800000
 # exp x = 1 + x + x^2 (...) where |x| <= log(2) / 2: least largest relative error (3e-9), by least squares
 # whose weights were raised where the error was large.
 _EXP_TERMS = (1.0, 1.0, 0.49999993432, 0.16666520399, 0.04166839079, 0.00836874512, 0.00138145400)
@@ -103,11 +107,11 @@ def _softmax(rows: Any, lanes: int | None, *, is_log: bool) -> Any:
     if is_log:
         shifted = te.compute(rows.shape, lambda *index: rows[index] - largest[index[:-1]], name="shifted")
         powers = te.compute(rows.shape, lambda *index: _power(shifted[index]), name="powers")
-        total = reduced(powers, te.sum, _float(0.0), "total")
+        total = reduced(powers, te.sum, float32(0.0), "total")
         return te.compute(rows.shape, lambda *i: shifted[i] - te.log(total[i[:-1]]), name="log_softmax")
     powers = te.compute(rows.shape, lambda *i: _power(rows[i] - largest[i[:-1]]), name="powers")
-    total = reduced(powers, te.sum, _float(0.0), "total")
-    inverse = te.compute(tuple(outer), lambda *row: _float(1.0) / total[row], name="inverse")
+    total = reduced(powers, te.sum, float32(0.0), "total")
+    inverse = te.compute(tuple(outer), lambda *row: float32(1.0) / total[row], name="inverse")
     return te.compute(rows.shape, lambda *i: powers[i] * inverse[i[:-1]], name="softmax")
 
 
@@ -115,19 +119,15 @@ def _power(exponent: Any) -> Any:
     """e^x of x <= 0, as 2^n e^r where n is whole; 1.6e-38 of what is smaller than -87. NaN stays NaN."""
 
     def of_rounded(x: Any, shifted: Any) -> Any:
-        bits = (tirx.reinterpret("int32", shifted) << _MANTISSA_BITS) + _ONE_BITS
+        bits = (tirx.reinterpret("int32", shifted) << MANTISSA_BITS) + _ONE_BITS
 
         def of_whole(whole: Any) -> Any:
-            rest = x - whole * _float(_LOG_2_HIGH) - whole * _float(_LOG_2_LOW)
+            rest = x - whole * float32(LOG_2_HIGH) - whole * float32(LOG_2_LOW)
             return named(rest, lambda r: polynomial(r, _EXP_TERMS)) * tirx.reinterpret("float32", bits)
 
-        return named(shifted - _float(_ROUNDING), of_whole)
+        return named(shifted - float32(_ROUNDING), of_whole)
 
     def of_limited(x: Any) -> Any:
-        return named(x * _float(_LOG_2_OF_E) + _float(_ROUNDING), lambda shifted: of_rounded(x, shifted))
+        return named(x * float32(_LOG_2_OF_E) + float32(_ROUNDING), lambda shifted: of_rounded(x, shifted))
 
-    return named(tirx.max(_float(_LEAST_EXPONENT), exponent), of_limited)
-
-
-def _float(value: float) -> Any:
-    return tirx.const(value, "float32")
+    return named(tirx.max(float32(_LEAST_EXPONENT), exponent), of_limited)

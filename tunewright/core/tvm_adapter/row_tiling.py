@@ -26,7 +26,7 @@ from tvm.s_tir import SBlock
 from tvm.s_tir.schedule import Instruction, LoopRV, SBlockRV, Schedule, Trace
 from tvm.tirx import IterVar
 
-from tunewright.core.tile_rules import fullest_vector
+from tunewright.core.tile_rules import FEW_STEPS, fullest_vector
 from tunewright.core.tvm_adapter.contraction import is_reduction, num_elements
 from tunewright.core.tvm_adapter.traces import (
     PEEL,
@@ -42,8 +42,6 @@ _LEAST_LANES = 4
 _VECTORS_OF_SUMS = (1, 2, 4, 8)
 _DEFAULT_VECTORS = 4
 _MOST_ROWS = 64
-# What one thread is done with before the others have started: 1 to 3 us.
-FEW_STEPS = 4096
 # Of the default schedule: enough for an even load, few enough that each is worth its start.
 _CHUNKS_PER_THREAD = 4
 # The loops around all blocks: chunks, and the rows of one.
