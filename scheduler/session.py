@@ -6,8 +6,9 @@ state that the log does not: a session that is killed goes on from its records.
 
 import logging
 import math
+import statistics
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -58,7 +59,7 @@ _REFIT_GROWTH, _REFIT_GROWTH_BY_OTHERS = 0.5, 1 / 64
 # Small batches find more at first. Larger ones leave CPUs idle less often, and find as much later.
 _MAX_BATCH_GROWTH = 4
 _RACE_SIZE, _MAX_RIVALS = 3, 16
-RACE_ROUNDS = 25
+RACE_ROUNDS = 40
 # What the races of a task take, builds included: kept of a time budget, but for most of a short one.
 _RACE_SECS_PER_TASK = 1.0
 _MAX_RACE_SHARE = 0.25
@@ -293,29 +294,28 @@ class TuningSession:
 
         First those that may be fastest, also such as nobody has verified yet, beside the default schedule, so
         that what has been gained is measured side by side. Then, while the log's best is one that has not
-        raced as this session times, those that the log ranks first.
+        raced as this session times, those that the log ranks first, beside it too.
         """
         for state in self._states:
             entrants: Sequence[RecordedTrial] = state.race_entrants()
-            raced: set[int] = set()
             for attempt in range(_MAX_RACES_OF_OTHERS):
                 ranked = self._ranked(state)
-                if len(entrants) < 2 or (ranked and self._has_raced(ranked[0], raced)):
+                if len(entrants) < 2 or (ranked and self._has_raced(state, ranked[0])):
                     break
                 if attempt >= _MAX_RACES and self._is_comparable(ranked[0].trial):
                     break
                 self._race(state, entrants)
-                raced.update(trial.record_id for trial in entrants)
                 entrants = self._rivals(state)
 
     def _rivals(self, state: TaskState) -> list[RecordedTrial]:
-        """Who leads by the log's times; more of them where those do not compare."""
+        """Who leads by the log's times, more of them where those do not compare, and those beside them."""
         trials = [item.trial for item in self._ranked(state)]
         is_misled = bool(trials) and not self._is_comparable(trials[0])
-        return trials if is_misled else trials[:_RACE_SIZE]
+        return state.race_again(trials if is_misled else trials[:_RACE_SIZE])
 
-    def _has_raced(self, best: RankedTrial, raced: Collection[int]) -> bool:
-        return best.trial.record_id in raced or (best.is_raced and self._is_comparable(best.trial))
+    def _has_raced(self, state: TaskState, best: RankedTrial) -> bool:
+        is_known = best.trial.record_id in state.raced
+        return is_known or (best.is_raced and self._is_comparable(best.trial))
 
     def _is_comparable(self, trial: RecordedTrial) -> bool:
         """Whether a trial was timed with weights from as far as this session's."""
@@ -324,12 +324,20 @@ class TuningSession:
     def _race(self, state: TaskState, entrants: Sequence[RecordedTrial]) -> None:
         task = state.entry.task
         inputs = [MeasureInput(task, trial.record.candidate, self._config.evaluator) for trial in entrants]
-        for trial, result in zip(entrants, self._measurer.race(inputs, rounds=RACE_ROUNDS), strict=True):
+        results = self._measurer.race(inputs, rounds=RACE_ROUNDS)
+        factor = state.race_factor(
+            [
+                (trial, result)
+                for trial, result in zip(entrants, results, strict=True)
+                if isinstance(result, MeasureSuccess) and self._is_comparable(trial)
+            ]
+        )
+        for trial, result in zip(entrants, results, strict=True):
             if isinstance(result, MeasureSuccess):
+                run_secs = tuple(secs * factor for secs in result.run_secs)
                 now, is_verified = self._clock.now(), result.is_verified
-                self._store.add_race(trial.record_id, result.run_secs, now, is_verified=is_verified)
-                if trial is state.default:
-                    state.default_secs = result.median_secs
+                self._store.add_race(trial.record_id, run_secs, now, is_verified=is_verified)
+                state.add_race(trial, statistics.median(run_secs))
             elif result.kind is not FailureKind.WORKER_LOST:
                 # It ran before: a candidate that fails now is not to be trusted.
                 reason = f"{result.kind} in its race: {result.message}"

@@ -1,5 +1,6 @@
 """One task of a running session: what has been measured of it, and how that looks to others."""
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -24,6 +25,9 @@ _TRIALS_PER_ENTRANT = 16
 _MIN_ENTRANTS = 3
 _MAX_ENTRANTS = 8
 _ENTRANT_SLOWDOWN = 1.2
+# Of earlier races, to tell how fast the machine is in the next one: with the default schedule three, for one
+# kernel in two processes may well differ.
+_NUM_ANCHORS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,7 @@ class TaskState:
     has_default: bool = False
     default: RecordedTrial | None = None  # where it is right
     default_secs: float | None = None
+    raced: dict[int, tuple[RecordedTrial, float]] = field(default_factory=dict)  # newest times
     raced_secs: float | None = None
     is_exhausted: bool = False
 
@@ -89,9 +94,45 @@ class TaskState:
         fastest = [
             self.timed[index] for index in order[:size] if secs[index] <= _ENTRANT_SLOWDOWN * secs[order[0]]
         ]
+        return self.beside_default(fastest)
+
+    def beside_default(self, trials: Sequence[RecordedTrial]) -> list[RecordedTrial]:
+        """The default schedule first, if it runs: its speed in the same race tells what has been gained."""
         if self.default is None:
-            return fastest
-        return [self.default] + [trial for trial in fastest if trial is not self.default]
+            return list(trials)
+        default_id = self.default.record_id
+        return [self.default] + [trial for trial in trials if trial.record_id != default_id]
+
+    def race_again(self, leaders: Sequence[RecordedTrial]) -> list[RecordedTrial]:
+        """Who races once more: those whom the log ranks first, beside the fastest of the races so far."""
+        fastest = sorted(self.raced.values(), key=lambda item: item[1])[:_NUM_ANCHORS]
+        entrants = {trial.record_id: trial for trial in [*(trial for trial, _ in fastest), *leaders]}
+        return self.beside_default(list(entrants.values()))
+
+    def race_factor(self, results: Sequence[tuple[RecordedTrial, MeasureSuccess]]) -> float:
+        """What the times of a race are to be multiplied by: how fast the machine was before, to now.
+
+        For the log ranks the times of races and of trials in one list, and a machine that others use may be
+        half as fast in one race as in the next. A later race is compared with the earlier ones, by those who
+        were in both, the first one with its entrants' own trials.
+
+        Args:
+            results: those of a race, of trials that were timed with weights from as far.
+        """
+        again = [(trial, result) for trial, result in results if trial.record_id in self.raced]
+        factors = [self._known_secs(trial) / result.median_secs for trial, result in again or results]
+        return statistics.median(factors) if factors else 1.0
+
+    def add_race(self, trial: RecordedTrial, secs: float) -> None:
+        """Learn what a trial takes by its newest race."""
+        self.raced[trial.record_id] = (trial, secs)
+        if trial is self.default:
+            self.default_secs = secs
+
+    def _known_secs(self, trial: RecordedTrial) -> float:
+        result = trial.record.result
+        assert isinstance(result, MeasureSuccess), "only those that ran race"
+        return self.raced.get(trial.record_id, (trial, result.median_secs))[1]
 
     def progress(self) -> TaskProgress:
         """What the task scheduler decides by."""

@@ -3,10 +3,9 @@
 While a candidate is timed, nothing of ours runs on its CPUs; on the others the batch's last builds may.
 """
 
-import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -28,6 +27,7 @@ from tunewright.workers.duplicates import KnownKernels, copy_result
 from tunewright.workers.frames import Message
 from tunewright.workers.pace import Pace
 from tunewright.workers.pool import Pool
+from tunewright.workers.racing import behind, is_settled, levelled
 from tunewright.workers.references import References
 from tunewright.workers.timing import Timing
 from tunewright.workers.trial import Trial
@@ -39,9 +39,6 @@ _VERIFY_LIMIT_RATIO = 2.0
 # When the machine's speed has changed during a batch, its best few are sampled again, side by side.
 _MAX_AGAIN = 3
 _AGAIN_ROUNDS = 5
-# Who leaves a race early. Disturbances only ever add time.
-_MIN_RACE_SAMPLES = 3
-_FAR_BEHIND_RATIO = 1.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +92,19 @@ class Batch:
                 self._copy(trial)
 
     def race(self, indices: Sequence[int], *, rounds: int, rng: np.random.Generator) -> None:
-        """Build and hold all inputs at `indices`, then take one sample of each in random order per round.
+        """Build and hold all inputs at `indices`, then time them in rounds, each in random order.
 
-        Those that are far behind drop out, but for the first, which the others are compared with; those that
-        may have won are verified.
+        It ends after `rounds`, or when the ratios are known. Those that are behind drop out, but for the
+        first, which the others are compared with; those that may have won are verified. The samples are
+        levelled: as if the machine had been as fast in every round.
         """
         with self._pool.whole_machine, self._jobs:
             ready = _Ready(None)
             self._build(self._queue(indices, None), indices, ready)
             trials = sorted(ready.trials, key=lambda trial: trial.index)
             start = self._clock()
-            for trial, result in self._judged(self._interleaved(trials, rounds=rounds, rng=rng)):
+            raced = self._interleaved(trials, rounds=rounds, rng=rng, stays=indices[0])
+            for trial, result in self._judged(_levelled(raced)):
                 self._settle(trial, result)
             self._see_off(trials)
             self.run_wall_secs += self._clock() - start
@@ -121,7 +120,7 @@ class Batch:
             self._build(self._queue(indices, None), indices, ready, needs_references=False)
             trials = sorted(ready.trials, key=lambda trial: trial.index)
             start = self._clock()
-            raced = self._interleaved(trials, rounds=rounds, rng=rng, drops_behind=False, scatters=True)
+            raced = self._interleaved(trials, rounds=rounds, rng=rng, scatters=True)
             for trial, outcome in raced:
                 if isinstance(outcome, Timing):
                     self._settle(trial, trial.success(outcome, is_verified=False))
@@ -254,10 +253,14 @@ class Batch:
         *,
         rounds: int,
         rng: np.random.Generator,
-        drops_behind: bool = True,
+        stays: int | None = None,
         scatters: bool = False,
     ) -> list[tuple[Trial, Timing | MeasureFailure]]:
-        """`rounds` samples of each, in random order in every round; fewer of those that are far behind."""
+        """`rounds` samples of each, in random order in every round.
+
+        With `stays`, those that are behind drop out, but for the one of that index, and it ends when the rest
+        is known well enough.
+        """
         failures: dict[int, MeasureFailure] = {}
         samples: dict[int, list[float]] = {trial.index: [] for trial in trials}
         # The same places for all: what depends on them is the same for both sides, and differs by group.
@@ -267,12 +270,16 @@ class Batch:
             answer = self._command(trial, command, _run_limit_secs(trial))
             if isinstance(answer, MeasureFailure):
                 failures[trial.index] = answer
+        left: set[int] = set()
         for _ in range(rounds):
-            behind = _far_behind(samples) if drops_behind else set()
-            behind -= {trial.index for trial in trials[:1]}
+            if stays is not None:
+                running = {i: secs for i, secs in samples.items() if i not in failures and i not in left}
+                if is_settled(running):
+                    break
+                left |= behind(running) - {stays}
             for position in rng.permutation(len(trials)):
                 trial = trials[position]
-                if trial.index in failures or trial.index in behind:
+                if trial.index in failures or trial.index in left:
                     continue
                 answer = self._command(trial, {"op": "sample"}, _run_limit_secs(trial))
                 if isinstance(answer, MeasureFailure):
@@ -391,13 +398,15 @@ class _Ready:
         return True
 
 
-def _far_behind(samples: Mapping[int, Sequence[float]]) -> set[int]:
-    """Whose fastest sample is slower than what the leader usually takes."""
-    known = {index: secs for index, secs in samples.items() if len(secs) >= _MIN_RACE_SAMPLES}
-    if not known:
-        return set()
-    leader_secs = min(statistics.median(secs) for secs in known.values())
-    return {index for index, secs in known.items() if min(secs) > _FAR_BEHIND_RATIO * leader_secs}
+def _levelled(
+    raced: Sequence[tuple[Trial, Timing | MeasureFailure]],
+) -> list[tuple[Trial, Timing | MeasureFailure]]:
+    samples = {trial.index: timing.run_secs for trial, timing in raced if isinstance(timing, Timing)}
+    equals = levelled(samples)
+    return [
+        (trial, Timing(equals[trial.index], False) if isinstance(outcome, Timing) else outcome)
+        for trial, outcome in raced
+    ]
 
 
 def _watched(result: MeasureResult, yardstick_secs: float | None, *, is_noisy: bool) -> MeasureResult:

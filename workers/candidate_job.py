@@ -22,7 +22,13 @@ from tunewright.workers.codec import args_from_dict, evaluator_from_dict, target
 from tunewright.workers.frames import Message
 from tunewright.workers.inputs import InputSet, make_inputs
 from tunewright.workers.reference import load_outputs
-from tunewright.workers.threads import cpu_ticks, set_kernel_threads, thread_problem, wait_until_at_rest
+from tunewright.workers.threads import (
+    cpu_ticks,
+    pin_threads,
+    set_kernel_threads,
+    thread_problem,
+    wait_until_at_rest,
+)
 from tunewright.workers.timing import calls_per_sample, measure_samples
 from tunewright.workers.verification import compare
 
@@ -149,6 +155,7 @@ class HeldKernel:
         problem = thread_problem(num_threads, command["cpus"])
         if problem is not None:
             raise JobError(FailureKind.RUN, problem)
+        pin_threads(command["cpus"])
         return self._bound
 
     def _bind(self) -> BoundKernel:

@@ -38,6 +38,19 @@ def thread_problem(num_threads: int, cpus: Sequence[int]) -> str | None:
     return None
 
 
+def pin_threads(cpus: Sequence[int]) -> None:
+    """Give each thread of this process a CPU of its own, if there is one for each.
+
+    Linux wakes a thread where it ran last: two that once met on a CPU stay there for many short kernels,
+    which then take twice as long. Call it when TVM's threads exist: new ones inherit the caller's CPU.
+    """
+    thread_ids = sorted(int(entry.name) for entry in _TASKS.iterdir())
+    if len(thread_ids) != len(cpus) or len(thread_ids) == 1:
+        return
+    for thread_id, cpu in zip(thread_ids, cpus, strict=True):
+        os.sched_setaffinity(thread_id, {cpu})
+
+
 def wait_until_at_rest(limit_secs: float, clock: Callable[[], float] = time.monotonic) -> None:
     """Return when no other thread of this process runs, or after `limit_secs`.
 

@@ -375,19 +375,30 @@ def test_candidate_that_fails_its_race_is_not_best(log: TuningLog) -> None:
     assert not losers & {log.best(task.key)[0].trial.record.candidate.key for task in bench.tasks}
 
 
+class RacesElsewhere(SimulatedMeasurer):
+    """Races are slower than trials by `slowness` of (number of the race, number of the entrant)."""
+
+    def __init__(
+        self, landscape: Callable[[MeasureInput], float], slowness: Callable[[int, int], float]
+    ) -> None:
+        super().__init__(landscape)
+        self._slowness = slowness
+        self._num_races = 0
+
+    def race(self, inputs: Sequence[MeasureInput], *, rounds: int) -> list[MeasureResult]:
+        self._num_races += 1
+        return [
+            replace(result, run_secs=tuple(self._slowness(self._num_races, i) * s for s in result.run_secs))
+            for i, result in enumerate(super().race(inputs, rounds=rounds))
+            if isinstance(result, MeasureSuccess)
+        ]
+
+
 def test_the_default_schedule_races_too(log: TuningLog) -> None:
     """How much faster than it the champion is, is measured side by side."""
-
-    class HalfSpeedInRaces(SimulatedMeasurer):
-        def race(self, inputs: Sequence[MeasureInput], *, rounds: int) -> list[MeasureResult]:
-            return [
-                replace(result, run_secs=tuple(2.0 * secs for secs in result.run_secs))
-                for result in super().race(inputs, rounds=rounds)
-                if isinstance(result, MeasureSuccess)
-            ]
-
     bench = Bench(log)
-    bench.measurer = CountingMeasurer(HalfSpeedInRaces(bench._secs), lambda: None)
+    races = RacesElsewhere(bench._secs, lambda _, entrant: 2.0 if entrant == 0 else 1.0)
+    bench.measurer = CountingMeasurer(races, lambda: None)
     finished = bench.run(Budget(num_trials=60))
     for task, landscape, status in zip(bench.tasks, bench.landscapes, finished.status.tasks, strict=True):
         default = _default(task, landscape)
@@ -396,6 +407,25 @@ def test_the_default_schedule_races_too(log: TuningLog) -> None:
         assert status.default_secs == pytest.approx(
             2.0 * landscape.secs(Decisions.from_json(default.trace_json)), rel=0.1
         )
+
+
+@pytest.mark.parametrize("slowness", [2.0, 0.5])
+def test_a_race_in_a_slow_spell_does_not_hide_who_is_fastest(log: TuningLog, slowness: float) -> None:
+    """The machine's speed differs from race to race; the log ranks races and trials in one list."""
+    bench = Bench(log)
+    races = RacesElsewhere(bench._secs, lambda race, _: slowness**race)
+    bench.measurer = CountingMeasurer(races, lambda: None)
+    finished = bench.run(Budget(num_trials=80))
+    for task, status in zip(bench.tasks, finished.status.tasks, strict=True):
+        secs = {
+            trial.record.candidate.key: trial.record.result.median_secs
+            for trial in log.session_trials(finished.session_id)
+            if trial.record.task_key == task.key and isinstance(trial.record.result, MeasureSuccess)
+        }
+        (best,) = log.best(task.key)
+        assert secs[best.trial.record.candidate.key] == min(secs.values())
+        assert status.best_secs == pytest.approx(min(secs.values()))
+        assert len([one for one in bench.measurer.raced if one.task_key == task.key]) <= 9  # one race
 
 
 def test_second_session_starts_from_the_first_ones_records(log: TuningLog) -> None:

@@ -1,12 +1,9 @@
-"""Who is verified after a race, and who leaves it early."""
+"""Who is verified after a race."""
 
 from typing import Any
 
-import pytest
-
 from tests.workers.workloads import matmul_task, measure_input
 from tunewright.core.types import FailureKind, MeasureFailure, MeasureSuccess
-from tunewright.workers import batch
 from tunewright.workers.batch import Batch
 from tunewright.workers.config import WorkerConfig
 from tunewright.workers.timing import Timing
@@ -59,16 +56,3 @@ def test_a_wrong_kernel_that_is_fastest_does_not_win_for_anybody() -> None:
     assert judge.compared == [0, 1, 3]
     assert results[0].kind is FailureKind.WRONG_RESULT
     assert results[1].is_verified and results[3].is_verified and not results[2].is_verified
-
-
-@pytest.mark.parametrize(
-    ("samples", "expected"),
-    [
-        ({0: [1.0, 1.0], 1: [5.0, 5.0]}, set()),  # too few yet
-        ({0: [1.0, 1.2, 1.1], 1: [1.19, 9.0, 9.0]}, set()),  # its fastest is near the leader's median
-        ({0: [1.0, 1.2, 1.1], 1: [1.25, 1.3, 1.3], 2: [1.2]}, {1}),
-        ({0: []}, set()),
-    ],
-)
-def test_who_is_far_behind_leaves(samples: dict[int, list[float]], expected: set[int]) -> None:
-    assert batch._far_behind(samples) == expected
