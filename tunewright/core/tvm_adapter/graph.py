@@ -32,6 +32,7 @@ from tunewright.core.tvm_adapter.canonical import is_in_blocks, load_module
 from tunewright.core.tvm_adapter.graph_affine import scaled_once
 from tunewright.core.tvm_adapter.graph_branches import combine_products
 from tunewright.core.tvm_adapter.graph_fusion import keep_channels_apart
+from tunewright.core.tvm_adapter.graph_grouped import groups_apart
 from tunewright.core.tvm_adapter.graph_recurrent import fuse_steps
 from tunewright.core.tvm_adapter.graph_rewrites import bindings, static_shape
 from tunewright.core.tvm_adapter.graph_softmax import softmax_in_lanes
@@ -124,7 +125,8 @@ def import_onnx(model: onnx.ModelProto, target: TargetSpec) -> Graph:
             mod = scaled_once(simplify(mod), names)
             mod = graph_low_precision.rewrite(mod, params, names, target)
             mod = graph_elementary.taken_apart(fuse_steps(mod), params, names)
-            mod = combine_products(use_winograd(graph_rewrites.rewrite(mod, problems.append)))
+            mod = groups_apart(use_winograd(graph_rewrites.rewrite(mod, problems.append)))
+            mod = combine_products(mod)
             lowered = lower(graph_elementary.in_vectors(softmax_in_lanes(mod, target)))
             lowered = _rename(lowered, PACK_FUNCTION, PREPARE_FUNCTION)
             mod = _with_useful_layout_attrs(fuse(keep_channels_apart(lowered, MAIN_FUNCTION)))

@@ -83,7 +83,7 @@ LABELS = {
 _IMAGE_RANK = 4
 # Parts of one tensor: each has a loop of its own in the kernel that joins them.
 _MOST_JOINED = 64
-_BINARY = [
+BINARY = [
     tvm.ir.Op.get(f"relax.{name}") for name in ("add", "subtract", "multiply", "divide", "maximum", "minimum")
 ]
 _BROADCAST = tvm.ir.Op.get("relax.broadcast_to")
@@ -116,7 +116,7 @@ class _Elementwise(PyExprMutator):  # type: ignore[misc]  # TVM has no types
             return self._clip(*call.args)
         if call.op == _CALL_TIR:
             return self._bounded(call)
-        if call.op in _BINARY:
+        if call.op in BINARY:
             return relax.Call(call.op, self._of_equal_rank(*call.args), call.attrs)
         if call.op in _REDUCTIONS:
             return self._of_several(call)
@@ -189,7 +189,7 @@ class _Views(PyExprMutator):  # type: ignore[misc]  # TVM has no types
             return self._transposed(call)
         if call.op == _CONCAT:
             return self._joined_at_once(call)
-        if call.op == _CONVOLUTION and _is_matrix_product(call):
+        if call.op == _CONVOLUTION and int(call.attrs.groups) == 1 and looks_at_single_pixels(call):
             data, weight = call.args
             weight = relax.op.reshape(weight, weight.ty.shape.values[2:])
             return relax.op.matmul(data, weight, out_dtype=str(call.ty.dtype))
@@ -238,13 +238,12 @@ def _axis(concat: relax.Call) -> int:
     return axis if axis >= 0 else axis + int(concat.ty.ndim)
 
 
-def _is_matrix_product(convolution: relax.Call) -> bool:
+def looks_at_single_pixels(convolution: relax.Call) -> bool:
     """Whether a convolution in NHWC looks at one pixel at a time, and at all of them."""
     attrs = convolution.attrs
     return (
         (attrs.data_layout, attrs.kernel_layout, attrs.out_layout) == ("NHWC", "HWIO", "NHWC")
         and all(_is_one(extent) for extent in convolution.args[1].ty.shape.values[:2])
-        and int(attrs.groups) == 1
         and all(int(stride) == 1 for stride in attrs.strides)
         and not any(int(padding) for padding in attrs.padding)
     )
