@@ -17,7 +17,10 @@ from tvm.topi import nn
 from tests.core import kernels
 from tests.core.kernels import Kernel
 from tests.core.relax_modules import module
+from tunewright.core.trace_rules import check_trace
 from tunewright.core.tvm_adapter.canonical import canonical_workload, load_module
+from tunewright.core.tvm_adapter.default_schedule import default_trace
+from tunewright.core.tvm_adapter.dot_tiling import own_sketches
 from tunewright.core.tvm_adapter.graph_softmax import softmax_in_lanes
 from tunewright.core.tvm_adapter.row_tiling import default_decisions, row_tiling_sketches
 from tunewright.core.tvm_adapter.space import TaskSpace
@@ -50,11 +53,35 @@ def softmax_in_lanes_of(rows: int, columns: int) -> Kernel:
     return Kernel(mod["softmax"].with_attr("global_symbol", "main"), kernels.softmax(rows, columns).truth)
 
 
+def of_rows(*shape: int, axes: tuple[int, ...], keepdims: bool = False, scale: float = 1.0) -> Kernel:
+    """A sum of products of the same elements of two tensors, one number for each row."""
+    x, y = (tvm.te.placeholder(shape, name=name) for name in "xy")
+    result = tvm.topi.sum(x * y, axis=axes, keepdims=keepdims)
+    if scale != 1.0:
+        result = result * tvm.tirx.const(scale, "float32")
+
+    def truth(arrays: kernels.Arrays) -> list[np.ndarray[Any, Any]]:
+        x, y = (array.astype(np.float64) for array in arrays)
+        return [scale * (x * y).sum(axis=axes, keepdims=keepdims)]
+
+    return Kernel(tvm.te.create_prim_func([x, y, result]), truth)
+
+
+def largest(rows: int, columns: int) -> Kernel:
+    x = tvm.te.placeholder((rows, columns), name="x")
+    return Kernel(
+        tvm.te.create_prim_func([x, tvm.topi.max(x, axis=1)]), lambda arrays: [arrays[0].max(axis=1)]
+    )
+
+
 KERNELS = [
     softmax_in_lanes_of(6, 197),
     *(kernels.softmax(24, 8 * LANES), kernels.softmax(6, 6 * LANES), kernels.softmax(5, 12)),
     *(kernels.root_mean_square_norm(24, 96), layer_norm(10, 4 * LANES), layer_norm(7, 24)),
+    *(of_rows(6, 4 * LANES, axes=(1,)), of_rows(2, 5, 7, 12, axes=(2, 3), keepdims=True, scale=0.5)),
+    *(of_rows(3, 4, 6 * LANES, axes=(2,), scale=0.25), largest(12, 96)),
 ]
+IDS = ["odd", "softmax", "six vectors", "short", "rms", "norm", "short norm", "sum", "image", "mean", "max"]
 
 
 def points(sketch: Trace) -> list[dict[Instruction, Any]]:
@@ -70,9 +97,7 @@ def points(sketch: Trace) -> list[dict[Instruction, Any]]:
     return [dict(zip(holes, point, strict=True)) for point in itertools.product(*values)]
 
 
-@pytest.mark.parametrize(
-    "kernel", KERNELS, ids=["odd", "softmax", "six vectors", "short", "rms", "norm", "short norm"]
-)
+@pytest.mark.parametrize("kernel", KERNELS, ids=IDS)
 def test_every_point_computes_the_same_numbers(kernel: Kernel) -> None:
     mod = tvm.IRModule({"main": kernel.func})
     (sketch,) = row_tiling_sketches(mod, vector_lanes=LANES)
@@ -119,3 +144,27 @@ def test_the_search_draws_from_this_space_alone() -> None:
 def points_of(mod_json: str) -> list[dict[Instruction, Any]]:
     (sketch,) = row_tiling_sketches(load_module(mod_json), vector_lanes=LANES)
     return points(sketch)
+
+
+@pytest.mark.parametrize("kernel", KERNELS[-4:], ids=IDS[-4:])
+def test_sums_of_rows_are_searched_here(kernel: Kernel) -> None:
+    """And not as contractions, where neighbouring rows would be lanes that read far apart."""
+    workload = canonical_workload(kernel.func, name="sums")
+    assert own_sketches(load_module(workload.mod_json), TARGET) == []
+    applied = [TaskSpace(workload.mod_json, TARGET, TaskKey("task")).sample(seed) for seed in range(3)]
+    assert all(one is not None and '"RFactor"' in one.candidate.trace_json for one in applied)
+    default = default_trace(workload.mod_json, TARGET)
+    check_trace(default)
+    assert '"RFactor"' in default
+
+
+def test_what_rows_share_is_a_contraction() -> None:
+    x, y = (tvm.te.placeholder(shape, name=name) for name, shape in (("x", (48, 64)), ("y", (32, 64))))
+    transposed = tvm.te.create_prim_func([x, y, nn.dense(x, y)])
+    step = tvm.te.reduce_axis((0, 64), name="step")
+    v = tvm.te.placeholder((64,), name="v")
+    product = tvm.te.compute((48,), lambda i: tvm.te.sum(x[i, step] * v[step], axis=step))
+    columns = tvm.te.create_prim_func([x, tvm.topi.sum(x, axis=0)])
+    for func in (transposed, tvm.te.create_prim_func([x, v, product]), columns):
+        workload = canonical_workload(func, name="contraction")
+        assert own_sketches(load_module(workload.mod_json), TARGET)

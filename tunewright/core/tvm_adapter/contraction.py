@@ -5,7 +5,7 @@ What can be computed on the way is inlined. Axes that no tile fits are padded: 1
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +19,8 @@ from tunewright.core.tvm_adapter.traces import block_named, block_names, inlined
 
 # TVM moves a block with this annotation out of the kernel, to where a model is loaded.
 PACKS_WEIGHTS = "meta_schedule.layout_rewrite_preproc"
+# A row of which less fits in a vector is not summed in vectors.
+LEAST_LANES = 4
 # Rows of the other operand that share one load of a vector.
 _GOOD_ROWS = range(4, 15)
 _LEAST_ROWS = 17
@@ -64,7 +66,7 @@ def find_contraction(mod: tvm.IRModule, *, vector_lanes: int, group: int = 1) ->
     spatial = spatial_axes(block)
     if len(after) > 1 or not spatial or len(block.writes) > 1:
         return None
-    if after and _normalises_rows(block, schedule.get(block_named(schedule, after[0]))):
+    if _sums_rows(block, schedule.get(block_named(schedule, after[0])) if after else None, vector_lanes):
         return None
     if not _row_axes(block, spatial):
         # A pixel is a vector here, read a few times: a branch each costs less than a padded copy.
@@ -122,11 +124,28 @@ def axis_extent(axis: IterVar) -> int:
     return int(extent.value) if isinstance(extent, tvm.tirx.IntImm) else math.inf  # type: ignore[return-value]
 
 
-def _normalises_rows(block: SBlock, epilogue: SBlock) -> bool:
-    """Whether a row's own elements are summed, for each of them to be changed: neighbours are of one row."""
-    reduced = [axis.var for axis in block.iter_vars if int(axis.iter_type) == IterVar.CommReduce]
-    is_of_rows = len(block.reads) == 1 and any(var.same_as(block.reads[0].region[-1].min) for var in reduced)
-    return is_of_rows and num_elements(epilogue) > num_elements(block)
+def _sums_rows(block: SBlock, epilogue: SBlock | None, vector_lanes: int) -> bool:
+    """Whether the elements of a row are summed, and nothing else: then they are neighbours, and rows are not.
+
+    Rows without vectors are none here, unless each of their elements is changed by the sum.
+    """
+    reduced = [axis for axis in block.iter_vars if int(axis.iter_type) == IterVar.CommReduce]
+    operands = [[part.min for part in read.region] for read in block.reads]
+    summed = [operand for operand in operands if any(_is_index(axis, operand) for axis in reduced)]
+    if not summed:
+        return False
+    for operand in summed:
+        if not any(axis.var.same_as(operand[-1]) for axis in reduced):
+            return False
+        if not all(_is_index(axis, operand) for axis in spatial_axes(block)):
+            return False  # it is shared by several rows
+    if epilogue is not None and num_elements(epilogue) > num_elements(block):
+        return True
+    return fullest_vector(math.prod(map(axis_extent, reduced)), vector_lanes) >= LEAST_LANES
+
+
+def _is_index(axis: IterVar, operand: Sequence[Any]) -> bool:
+    return any(axis.var.same_as(index) for index in operand)
 
 
 def num_elements(block: SBlock) -> int:

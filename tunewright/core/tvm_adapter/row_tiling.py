@@ -1,4 +1,4 @@
-"""Design space of row-wise computations: softmax, layer norm, and what else reduces the last axis.
+"""Design space of row-wise computations: softmax, layer norm, and what else reduces the last axes.
 
 Every row is done with before the next one, so that it stays in the first cache between the passes over it. A
 reduction runs in as many partial sums as a vector has lanes, which are reduced at the row's end: LLVM may not
@@ -14,6 +14,8 @@ addition has to wait some four cycles for the one before. Where lanes divide the
                     partial sums += ...             vectors (unrolled) lanes (one vector)
                 all vectors to one, its lanes to one number
             the outputs                             steps lanes
+
+The outputs are rows again, or one number for each: a sum or a maximum, or what is made of it.
 """
 
 import math
@@ -27,7 +29,7 @@ from tvm.s_tir.schedule import Instruction, LoopRV, SBlockRV, Schedule, Trace
 from tvm.tirx import IterVar
 
 from tunewright.core.tile_rules import FEW_STEPS, fullest_vector
-from tunewright.core.tvm_adapter.contraction import is_reduction, num_elements
+from tunewright.core.tvm_adapter.contraction import LEAST_LANES, is_reduction, num_elements
 from tunewright.core.tvm_adapter.traces import (
     PEEL,
     block_named,
@@ -37,7 +39,6 @@ from tunewright.core.tvm_adapter.traces import (
     new_schedule,
 )
 
-_LEAST_LANES = 4
 # Of partial sums: eight keep two adders of four cycles busy.
 _VECTORS_OF_SUMS = (1, 2, 4, 8)
 _DEFAULT_VECTORS = 4
@@ -49,7 +50,7 @@ _NUM_AROUND = 2
 
 
 def row_tiling_sketches(mod: tvm.IRModule, *, vector_lanes: int) -> list[Trace]:
-    """One sketch where all reductions are of the last axis of equal rows; else none.
+    """One sketch where all reductions are of the last axes of equal rows; else none.
 
     It samples how many rows are a chunk of work, and in how many vectors sums are made.
     """
@@ -98,27 +99,31 @@ def _is_read_once(schedule: Schedule, block: SBlockRV) -> bool:
 def _tile(schedule: Schedule, vector_lanes: int) -> bool:
     names = block_names(schedule)
     reductions = [name for name in names if is_reduction(schedule, block_named(schedule, name))]
+    if not reductions:
+        return False
     output = block_named(schedule, names[-1])
-    loops = schedule.get_loops(output)
-    if not loops:
+    num_rows, writes_rows = _loops_over_rows(schedule, output, block_named(schedule, reductions[-1]))
+    found = _reductions(schedule, reductions, num_rows, vector_lanes) if num_rows else None
+    if found is None:
         return False
-    *rows, last = loops
-    if not reductions or names[-1] in reductions or not rows:
-        return False
-    found = _reductions(schedule, reductions, len(rows), vector_lanes)
-    is_ragged = found is not None and bool(found.in_lanes)
-    if found is None or not (is_ragged or _lanes(extent_of(schedule, last), vector_lanes)):
+    is_ragged = bool(found.in_lanes)
+    last = schedule.get_loops(output)[num_rows] if writes_rows else None
+    if last is not None and not is_ragged and not _lanes(extent_of(schedule, last), vector_lanes):
         return False
     sums = _partial_sums(schedule, found.by_schedule)
-    few = {name: _few_sums(schedule, block_named(schedule, name), _LEAST_LANES) for name in found.of_lanes}
+    few = {name: _few_sums(schedule, block_named(schedule, name), LEAST_LANES) for name in found.of_lanes}
+    rows = schedule.get_loops(output)[:num_rows]
     row = schedule.fuse(*rows) if len(rows) > 1 else rows[0]
     chunk, row = schedule.split(
         row, schedule.sample_perfect_tile(row, n=_NUM_AROUND, max_innermost_factor=_MOST_ROWS)
     )
     schedule.parallel(chunk)
-    for name in reversed(names[:-1]):
+    if last is not None:
+        _vectorize(schedule, last, vector_lanes, is_ragged=is_ragged)
+    for name in reversed(names):
         block = block_named(schedule, name)
-        schedule.compute_at(block, row, preserve_unit_loops=True)
+        if name != names[-1]:
+            schedule.compute_at(block, row, preserve_unit_loops=True)
         if name in sums:
             sums[name].compute_at(schedule, row)
         elif name in few:
@@ -127,10 +132,28 @@ def _tile(schedule: Schedule, vector_lanes: int) -> bool:
             *_, lane, steps = schedule.get_loops(block)
             schedule.annotate(steps, PEEL, 1)
             _sum_in_lanes(schedule, block, [steps], lane)
-        else:
+        elif name != names[-1]:
             _vectorize(schedule, schedule.get_loops(block)[-1], vector_lanes, is_ragged=is_ragged)
-    _vectorize(schedule, last, vector_lanes, is_ragged=is_ragged)
     return True
+
+
+def _loops_over_rows(schedule: Schedule, output: SBlockRV, reduction: SBlockRV) -> tuple[int, bool]:
+    """How many of the output's loops are over rows, 0 for none, and whether there is one along a row, too."""
+    num_loops = len(schedule.get_loops(output))
+    block = schedule.get(output)
+    if is_reduction(schedule, output):
+        return num_loops - _num_reduced(block), False
+    if num_elements(block) == num_elements(schedule.get(reduction)):
+        return num_loops, False
+    return max(0, num_loops - 1), True
+
+
+def _num_reduced(block: SBlock) -> int:
+    return sum(int(axis.iter_type) == IterVar.CommReduce for axis in block.iter_vars)
+
+
+def _num_spatial(block: SBlock) -> int:
+    return len(block.iter_vars) - _num_reduced(block)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +176,11 @@ def _reductions(
         block = block_named(schedule, name)
         if not _is_along_rows(schedule.get(block)):
             return None
-        *own_rows, reduced = schedule.get_loops(block)
+        num_reduced = _num_reduced(schedule.get(block))
+        loops = schedule.get_loops(block)
+        own_rows, reduced = loops[:-num_reduced], loops[-1]
+        if num_reduced > 1:
+            reduced = schedule.fuse(*loops[-num_reduced:])
         lanes = _lanes(extent_of(schedule, reduced), vector_lanes)
         if len(own_rows) == num_rows + 1 and extent_of(schedule, own_rows[-1]) == vector_lanes:
             in_lanes.add(name)
@@ -188,11 +215,21 @@ class _PartialSums:
 
 def _is_along_rows(block: SBlock) -> bool:
     """Whether a reduction's steps read one element of a row after the other."""
-    last = block.iter_vars[-1]
+    *_, last = block.iter_vars
+    num_reduced = _num_reduced(block)
+    reduced = [axis.var for axis in block.iter_vars[-num_reduced:]]
+    if int(last.iter_type) != IterVar.CommReduce:
+        return False
+    if num_reduced > 1:
+        return any(
+            len(read.region) >= num_reduced
+            and all(
+                var.same_as(part.min) for var, part in zip(reduced, read.region[-num_reduced:], strict=True)
+            )
+            for read in block.reads
+        )
     along = (tvm.tirx.analysis.undefined_vars(read.region[-1].min) for read in block.reads if read.region)
-    return int(last.iter_type) == IterVar.CommReduce and any(
-        var.same_as(last.var) for variables in along for var in variables
-    )
+    return any(var.same_as(last.var) for variables in along for var in variables)
 
 
 def _partial_sums(schedule: Schedule, lanes: Mapping[str, int]) -> dict[str, _PartialSums]:
@@ -206,8 +243,8 @@ def _partial_sums(schedule: Schedule, lanes: Mapping[str, int]) -> dict[str, _Pa
     sums = {}
     for name, num_lanes in lanes.items():
         block = block_named(schedule, name)
-        place = len(schedule.get(block).iter_vars) - 1
-        few_lanes = fullest_vector(num_lanes, _LEAST_LANES)
+        place = _num_spatial(schedule.get(block))
+        few_lanes = fullest_vector(num_lanes, LEAST_LANES)
         few = _few_sums(schedule, block, few_lanes)
         *_, groups, _ = schedule.get_loops(few)
         _, group = schedule.split(groups, [None, num_lanes // few_lanes])
@@ -221,7 +258,7 @@ def _partial_sums(schedule: Schedule, lanes: Mapping[str, int]) -> dict[str, _Pa
 def _few_sums(schedule: Schedule, block: SBlockRV, lanes: int) -> SBlockRV:
     """A sum for each of so many lanes, of which the block is left to make one."""
     _, lane = schedule.split(schedule.get_loops(block)[-1], [None, lanes])
-    return schedule.rfactor(lane, len(schedule.get(block).iter_vars) - 1)
+    return schedule.rfactor(lane, _num_spatial(schedule.get(block)))
 
 
 def _compute_few_at(schedule: Schedule, few: SBlockRV, row: LoopRV) -> None:
@@ -261,4 +298,4 @@ def _vectorize(schedule: Schedule, loop: LoopRV, vector_lanes: int, *, is_ragged
 def _lanes(extent: int, vector_lanes: int) -> int | None:
     """The fullest vector that divides an axis; None where it would hold next to nothing."""
     lanes = fullest_vector(extent, vector_lanes)
-    return lanes if lanes >= _LEAST_LANES else None
+    return lanes if lanes >= LEAST_LANES else None
