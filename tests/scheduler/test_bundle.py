@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from tests.models import dense_net, embedding_net, run_onnxruntime
 from tests.scheduler.in_process import replay
@@ -68,6 +70,49 @@ def test_names_of_several_inputs_and_outputs_are_the_models_own(tmp_path: Path) 
         np.testing.assert_allclose(array, expected[name], rtol=1e-4, atol=1e-6)
     with pytest.raises(ConfigError, match="the model has 2 inputs"):
         loaded.run(inputs["0.ids"])
+
+
+def test_outputs_belong_to_the_caller(tmp_path: Path) -> None:
+    """Whatever memory they are in, a view of an input or a weight included."""
+    nodes = [
+        helper.make_node("Relu", ["x"], ["activated"]),
+        helper.make_node("Reshape", ["x", "shape"], ["input"]),
+        helper.make_node("Reshape", ["activated", "shape"], ["view"]),
+        helper.make_node("Identity", ["constant"], ["weight"]),
+        helper.make_node("Add", ["activated", "constant"], ["sum"]),
+    ]
+    names = {"activated": [6], "input": [2, 3], "view": [2, 3], "weight": [6], "sum": [6]}
+    constant = np.arange(6, dtype=np.float32)
+    graph = helper.make_graph(
+        nodes,
+        "views",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [6])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in names.items()],
+        [numpy_helper.from_array(np.array([2, 3]), "shape"), numpy_helper.from_array(constant, "constant")],
+    )
+    path = tmp_path / "views.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    imported = import_model(path, target=host_target(num_threads=1))
+    compile_model(
+        imported, tmp_path / "out", log=None, replay=replay, options=CompileOptions(Variant.DEFAULT)
+    )
+    model = load(tmp_path / "out")
+    rng = np.random.default_rng(0)
+    inputs = [rng.standard_normal(6).astype(np.float32) for _ in range(3)]
+    kept = []
+    for x in inputs:
+        outputs = model.run_named({"x": x})
+        kept.append({name: array.copy() for name, array in outputs.items()})
+        for name, array in outputs.items():
+            array[...] = np.nan  # must not reach the next run, nor another output
+            outputs[name] = np.zeros(0)
+            assert not any(np.isnan(other).any() for other in outputs.values())
+    held = [model.run_named({"x": x}) for x in inputs]  # nor may a later run reach them
+    for x, first, second in zip(inputs, kept, held, strict=True):
+        expected = run_onnxruntime(path, {"x": x})
+        for name in names:
+            np.testing.assert_array_equal(first[name], expected[name])
+            np.testing.assert_array_equal(second[name], expected[name])
 
 
 def test_wrong_inputs_are_named(dense: Path) -> None:
