@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from tunewright.core.tvm_adapter.canonical import canonical_workload, load_module
-from tunewright.core.tvm_adapter.kernel import build_kernel, replay, unscheduled
+from tunewright.core.tvm_adapter.kernel import build_kernel, reference_program, replay, unscheduled
 from tunewright.core.tvm_adapter.space import TaskSpace
 from tunewright.core.tvm_adapter.target import host_target, machine_info
 from tunewright.core.tvm_adapter.traces import ReplayError
@@ -64,10 +64,10 @@ def serve_held(channel: Channel, held: HeldKernel) -> None:
 
 
 def _reference(channel: Channel, payload: Message) -> None:
-    """Store the outputs of the unscheduled kernel on every input set."""
+    """Store the right outputs on every input set."""
     task = payload["task"]
     target = target_from_dict(task["target"])
-    kernel = build_kernel(unscheduled(task["mod_json"]), target)
+    kernel = build_kernel(reference_program(task["mod_json"]), target)
     outputs = {}
     for input_set in InputSet:
         bound = kernel.bind(make_inputs(args_from_dict(task), input_set, payload["input_seed"]))

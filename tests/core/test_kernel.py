@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tvm
 
 pytestmark = [pytest.mark.tvm, pytest.mark.slow]
 
@@ -16,12 +17,18 @@ from tunewright.core.tvm_adapter.kernel import (  # noqa: E402
     BoundKernel,
     build_kernel,
     output_indices,
+    reference_program,
     replay,
     unscheduled,
 )
 from tunewright.core.tvm_adapter.space import TaskSpace  # noqa: E402
 from tunewright.core.tvm_adapter.target import host_target  # noqa: E402
-from tunewright.core.tvm_adapter.traces import ReplayError  # noqa: E402
+from tunewright.core.tvm_adapter.traces import (  # noqa: E402
+    ReplayError,
+    block_named,
+    block_names,
+    extent_of,
+)
 from tunewright.core.types import (  # noqa: E402
     Candidate,
     DecisionValue,
@@ -66,6 +73,28 @@ def test_fixed_schedules_are_right(name: str, schedule: str) -> None:
     outputs, _ = run(scheduled, inputs)
     for output, truth in zip(outputs, kernel.truth(inputs), strict=True):
         np.testing.assert_allclose(output, truth, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", kernels.ALL)
+def test_the_reference_adds_what_the_unscheduled_program_adds_in_its_order(name: str) -> None:
+    workload = canonical_workload(kernels.ALL[name]().func, name=name)
+    inputs = make_inputs(workload, seed=2)
+    outputs, _ = run(reference_program(workload.mod_json), inputs)
+    expected, _ = run(unscheduled(workload.mod_json), inputs)
+    for output, other in zip(outputs, expected, strict=True):
+        np.testing.assert_array_equal(output, other)
+
+
+def test_the_reference_sums_neighbours_side_by_side() -> None:
+    """And rows, whose elements are neighbours, one after the other."""
+
+    product = canonical_workload(kernels.matmul_relu(m=48, n=40, k=32).func, name="any")
+    schedule = tvm.s_tir.Schedule(reference_program(product.mod_json))
+    (update,) = [name for name in block_names(schedule) if name.endswith("_update")]
+    loops = schedule.get_loops(block_named(schedule, update))
+    assert [extent_of(schedule, loop) for loop in loops] == [48, 32, 40]
+    softmax = canonical_workload(kernels.softmax(6, 101).func, name="any")
+    tvm.ir.assert_structural_equal(reference_program(softmax.mod_json), unscheduled(softmax.mod_json))
 
 
 def test_a_small_kernel_starts_no_threads() -> None:
