@@ -144,6 +144,16 @@ def _sums_rows(block: SBlock, epilogue: SBlock | None, vector_lanes: int) -> boo
     return fullest_vector(math.prod(map(axis_extent, reduced)), vector_lanes) >= LEAST_LANES
 
 
+def reads_along(block: SBlock, axis: IterVar) -> bool:
+    """Whether the last index of an operand moves with an axis: its steps read neighbours."""
+    return any(
+        var.same_as(axis.var)
+        for read in block.reads
+        if read.region
+        for var in tvm.tirx.analysis.undefined_vars(read.region[-1].min)
+    )
+
+
 def _is_index(axis: IterVar, operand: Sequence[Any]) -> bool:
     return any(axis.var.same_as(index) for index in operand)
 

@@ -11,8 +11,8 @@ from tvm import relax
 
 from tunewright.core.tvm_adapter.graph_rewrites import bindings, static_shape
 
-OPAQUE = 8
-"""The pattern of a function that is fused with nothing."""
+OUT_ELEMENTWISE_FUSIBLE, OPAQUE = 4, 8
+"""The patterns of a function that elementwise ones may be fused to, and of one that is fused with nothing."""
 
 # Of an image. To start the threads once more, for two small kernels, costs 2 to 5 us on a Zen 5: below, gates
 # with a hard sigmoid were slower apart (14 x 14 x 672), those with exp as fast.

@@ -13,7 +13,7 @@ import tvm
 from tvm import relax, te, topi
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from tunewright.core.tvm_adapter.graph_fusion import OPAQUE
+from tunewright.core.tvm_adapter.graph_fusion import OPAQUE, OUT_ELEMENTWISE_FUSIBLE
 from tunewright.core.tvm_adapter.graph_rewrites import BINARY, looks_at_single_pixels, rewritten, static_shape
 
 _CONVOLUTION = tvm.ir.Op.get("relax.nn.conv2d")
@@ -24,8 +24,6 @@ _UNARY = [
         *("nn.leakyrelu", "nn.relu", "nn.silu"),
     )
 ]
-# TVM's kind of operators to which elementwise ones may be fused.
-_OUT_ELEMENTWISE_FUSIBLE = 4
 _IMAGE_RANK = 4
 
 
@@ -73,8 +71,13 @@ class _Grouped(PyExprMutator):  # type: ignore[misc]  # TVM has no types
         shape = (depth, num_groups, columns // num_groups)
         weight = self.builder_.emit(relax.op.reshape(self.visit_expr(weight), shape))
         image = self._split(data, num_groups)
-        call = self.builder_.call_te(_products, image, weight, primfunc_name_hint="grouped_conv2d")
-        return self._emit(call, _OUT_ELEMENTWISE_FUSIBLE)
+        return self.builder_.emit_te(
+            _products,
+            image,
+            weight,
+            primfunc_name_hint="grouped_conv2d",
+            primfunc_attrs={"op_pattern": OUT_ELEMENTWISE_FUSIBLE},
+        )
 
     def _elementwise(self, call: relax.Call) -> relax.Var | None:
         """None where no operand has an axis of groups, or one does not fit to it."""
@@ -113,13 +116,13 @@ class _Grouped(PyExprMutator):  # type: ignore[misc]  # TVM has no types
 
     def _view(self, value: relax.Expr, shape: Sequence[int]) -> relax.Var:
         """A reshape that is fused with nothing, so that it becomes a view."""
-        call = self.builder_.call_te(topi.reshape, value, tuple(shape), primfunc_name_hint="view")
-        return self._emit(call, OPAQUE)
-
-    def _emit(self, call: relax.Call, kind: int) -> relax.Var:
-        function = call.args[0]
-        self.builder_.update_func(function, self.builder_.get()[function].with_attr("op_pattern", kind))
-        return self.builder_.emit(call)
+        return self.builder_.emit_te(
+            topi.reshape,
+            value,
+            tuple(shape),
+            primfunc_name_hint="view",
+            primfunc_attrs={"op_pattern": OPAQUE},
+        )
 
 
 def _products(image: Any, weight: Any) -> Any:

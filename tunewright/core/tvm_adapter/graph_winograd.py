@@ -14,6 +14,7 @@ import tvm
 from tvm import relax, te
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
+from tunewright.core.tvm_adapter.graph_fusion import OPAQUE, OUT_ELEMENTWISE_FUSIBLE
 from tunewright.core.tvm_adapter.graph_rewrites import rewritten, static_shape
 
 _CONVOLUTION = tvm.ir.Op.get("relax.nn.conv2d")
@@ -22,8 +23,6 @@ _TILE, _STEP, _TAPS = 4, 2, 3
 _LEAST_COLUMNS, _LEAST_TILES = 12, 36
 # Both are vectors here, tiles along the channels and pixels along the filters.
 _LEAST_CHANNELS, _MULTIPLE = 16, 8
-# TVM's kinds of operators: elementwise ones may be fused to the first, nothing to the second.
-_OUT_ELEMENTWISE_FUSIBLE, _OPAQUE = 4, 8
 # Rows of the weights' transform G, halved products of taps.
 _WEIGHTS = ((1.0, 0.0, 0.0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0.0, 0.0, 1.0))
 
@@ -47,15 +46,13 @@ class _Winograd(PyExprMutator):  # type: ignore[misc]  # TVM has no types
         def convolution(image: Any, kernels: Any) -> Any:
             return _convolution(image, kernels, shape, top, left)
 
-        kernels = self._emit(_weight_tiles, weight, name="winograd_weight", kind=_OPAQUE)
-        return self._emit(convolution, data, kernels, name="winograd_conv2d", kind=_OUT_ELEMENTWISE_FUSIBLE)
+        kernels = self._emit(_weight_tiles, weight, name="winograd_weight", kind=OPAQUE)
+        return self._emit(convolution, data, kernels, name="winograd_conv2d", kind=OUT_ELEMENTWISE_FUSIBLE)
 
     def _emit(self, compute: Any, *operands: relax.Expr, name: str, kind: int) -> relax.Var:
-        call = self.builder_.call_te(compute, *operands, primfunc_name_hint=name)
-        function = call.args[0]
-        annotated = self.builder_.get()[function].with_attr("op_pattern", kind)
-        self.builder_.update_func(function, annotated)
-        return self.builder_.emit(call)
+        return self.builder_.emit_te(
+            compute, *operands, primfunc_name_hint=name, primfunc_attrs={"op_pattern": kind}
+        )
 
 
 def _pays(call: relax.Call) -> bool:

@@ -22,6 +22,7 @@ from tvm_ffi import structural_hash
 from tunewright.core.keys import digest
 from tunewright.core.tvm_adapter.canonical import load_module, tensor_args
 from tunewright.core.tvm_adapter.codegen import generate_code
+from tunewright.core.tvm_adapter.contraction import reads_along
 from tunewright.core.tvm_adapter.traces import (
     PEEL,
     ReplayError,
@@ -80,9 +81,7 @@ def _sum_side_by_side(schedule: Schedule, reduction: SBlockRV) -> None:
     is_plain = len(kinds) == len(loops) and kinds == sorted(kinds)
     if not is_plain or num_outer < 0 or IterVar.CommReduce not in kinds:
         return
-    neighbour = block.iter_vars[num_outer].var
-    along = (tvm.tirx.analysis.undefined_vars(read.region[-1].min) for read in block.reads if read.region)
-    if not any(var.same_as(neighbour) for variables in along for var in variables):
+    if not reads_along(block, block.iter_vars[num_outer]):
         return
     outputs, steps = loops[num_outer], loops[num_outer + 1 :]
     schedule.reorder(*steps, outputs)

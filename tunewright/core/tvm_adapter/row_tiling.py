@@ -29,7 +29,7 @@ from tvm.s_tir.schedule import Instruction, LoopRV, SBlockRV, Schedule, Trace
 from tvm.tirx import IterVar
 
 from tunewright.core.tile_rules import FEW_STEPS, fullest_vector
-from tunewright.core.tvm_adapter.contraction import LEAST_LANES, is_reduction, num_elements
+from tunewright.core.tvm_adapter.contraction import LEAST_LANES, is_reduction, num_elements, reads_along
 from tunewright.core.tvm_adapter.traces import (
     PEEL,
     block_named,
@@ -228,8 +228,7 @@ def _is_along_rows(block: SBlock) -> bool:
             )
             for read in block.reads
         )
-    along = (tvm.tirx.analysis.undefined_vars(read.region[-1].min) for read in block.reads if read.region)
-    return any(var.same_as(last.var) for variables in along for var in variables)
+    return reads_along(block, last)
 
 
 def _partial_sums(schedule: Schedule, lanes: Mapping[str, int]) -> dict[str, _PartialSums]:
