@@ -1,5 +1,7 @@
 """Convolutions by minimal filtering compute what direct ones do, and only those that gain by it change."""
 
+import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -140,17 +142,28 @@ def test_what_follows_is_fused(tmp_path: Path) -> None:
     assert set(tasks) == {"winograd_conv2d_add_relu", "winograd_conv2d_add_add_relu"}
 
 
-@pytest.mark.parametrize(("size", "channels"), [(12, 16), (13, 16), (12, 32), (15, 32)])
-def test_schedules_are_right(tmp_path: Path, size: int, channels: int) -> None:
+@pytest.mark.parametrize(
+    ("size", "channels", "num_sketches"),
+    [
+        (12, 16, 1),  # the filters are one vector
+        (13, 16, 1),
+        (12, 32, 2),
+        (15, 32, 2),
+        (13, 128, 3),  # several rows at once, for each half of the filters
+        (28, 64, 3),  # half of the rows at once, for all filters
+    ],
+)
+def test_schedules_are_right(tmp_path: Path, size: int, channels: int, num_sketches: int) -> None:
     path = residual_net(tmp_path / "m.onnx", size=size, channels=channels)
     task = tasks_of(path)["winograd_conv2d_add_add_relu"]
     workload = task.workload
     mod = load_module(workload.mod_json)
     sketches = winograd_tiling_sketches(mod, vector_lanes=16, num_threads=2)
-    assert len(sketches) == (2 if channels == 32 else 1)  # 16 filters are one vector
+    assert len(sketches) == num_sketches
     for sketch in sketches:
         assert [len(tile) for tile in own_tiles(sketch).values()] == [3, 4, 2]  # tiles, filters, channels
-    assert len(winograd_tiling_sketches(mod, vector_lanes=16, num_threads=1)) == 1
+    alone = winograd_tiling_sketches(mod, vector_lanes=16, num_threads=1)
+    assert len(alone) == max(1, num_sketches - 1)  # nobody to share filters with
     inputs = make_inputs(workload.args, InputSet.RANDOM, seed=1)
 
     def computed(program: Any) -> np.ndarray:
@@ -161,13 +174,34 @@ def test_schedules_are_right(tmp_path: Path, size: int, channels: int) -> None:
 
     expected = computed(unscheduled(workload.mod_json))
     space = TaskSpace(workload.mod_json, TARGET, task.key)
-    drawn = [applied for seed in range(6) if (applied := space.sample(seed)) is not None]
+    drawn = [applied for seed in range(4 * num_sketches) if (applied := space.sample(seed)) is not None]
     assert len({applied.program_key for applied in drawn}) > 1
+    assert len({steps_of(applied.candidate.trace_json) for applied in drawn}) == num_sketches
     for trace in (*(a.candidate.trace_json for a in drawn), default_trace(workload.mod_json, TARGET)):
         check_trace(trace)
         scheduled = replay(workload.mod_json, trace)
         assert "T.parallel" in scheduled.script() and "T.unroll" in scheduled.script()
         np.testing.assert_allclose(computed(scheduled), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("size", "channels", "num_tiles"),
+    [(12, 512, 36), (28, 64, 14)],
+    ids=["more weights than a cache holds: all rows", "few weights: a row"],
+)
+def test_the_default_does_as_many_rows_at_once_as_the_weights_ask_for(
+    tmp_path: Path, size: int, channels: int, num_tiles: int
+) -> None:
+    path = residual_net(tmp_path / "m.onnx", size=size, channels=channels)
+    mod = load_module(tasks_of(path)["winograd_conv2d_add_relu"].workload.mod_json)
+    *others, default = winograd_tiling_sketches(mod, vector_lanes=16, num_threads=2)
+    tiles, _, _ = own_tiles(default).values()
+    assert len(others) == 2 and math.prod(tiles) == num_tiles
+
+
+def steps_of(trace_json: str) -> tuple[str, ...]:
+    """The kinds of a trace's instructions, which tell one sketch from another here."""
+    return tuple(instruction[0] for instruction in json.loads(trace_json)[0])
 
 
 def test_a_compiled_model_computes_what_onnxruntime_does(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
-"""Design space of Winograd convolutions: a row of tiles goes through all of its steps on one core.
+"""Design space of Winograd convolutions: some rows of tiles go through all of their steps on one core.
 
-Tiles and products of a row (some 100 KB) stay in the core's own cache; handed from kernel to kernel, they
-would go from core to core. The products are tiled as in register tiling.
+Tiles and products (some 100 KB a row) stay in the core's own cache; handed from kernel to kernel, they would
+go from core to core. The products are tiled as in register tiling.
 
     for groups of filters, if there are few rows      f0
       for the rows of tiles, in parallel
@@ -13,9 +13,13 @@ would go from core to core. The products are tiled as in register tiling.
                     for a few of them, unrolled           k1
                         accumulators += ...               xi vi (unrolled) lanes (one vector)
         make pixels of the products, and what follows
+
+A row of a small image has a few tiles only, and all of the weights are read for it. So there is a second
+form, with several rows in place of one: of their tiles one element at a time is made, and multiplied.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import tvm
 from tvm.s_tir.schedule import LoopRV, SBlockRV, Schedule, Trace
@@ -43,13 +47,31 @@ _TILE, _STEP = 4, 2
 _TILES_RANK, _IMAGE_RANK = 6, 4
 # With fewer, threads have unequal shares, and read all weights for a few rows.
 _MANY_ROWS_PER_THREAD = 8
+# Of several rows at once, so many tiles make up for reading the weights. Each group of filters makes all
+# tiles again, so it has some vectors.
+_ENOUGH_TILES = 49
+_LEAST_VECTORS_PER_GROUP = 4
+_LEAST_BALANCE = 0.8
+# Products of several rows fit into a core's own cache. If this much of the weights is read for each tile of a
+# row, several rows at once are faster (16 shapes, four threads).
+_CACHE_BYTES = 1 << 20
+_FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """What a core does at a time: some rows of tiles, for one of several groups of filters."""
+
+    num_groups: int
+    num_rows: int
 
 
 def winograd_tiling_sketches(mod: tvm.IRModule, *, vector_lanes: int, num_threads: int) -> list[Trace]:
     """Sketches for a workload of `graph_winograd`, and what is fused to it; else none.
 
-    With few rows there are two: the rows alone are shared out, or every thread has filters of its own. Then
-    it reads its part of the weights only, and makes all tiles for itself.
+    With few rows there are up to three. The rows alone are shared out; or every thread has filters of its
+    own, so that it reads its part of the weights only, and makes all tiles for itself; or a thread does
+    several rows at once, and reads that part once for all of them. The last should be the fastest.
     """
     schedule = new_schedule(mod, seed=1)
     names = block_names(schedule)
@@ -65,43 +87,83 @@ def winograd_tiling_sketches(mod: tvm.IRModule, *, vector_lanes: int, num_thread
     if not is_ours or len(block_names(schedule)) != 4:
         return []
     extents = [extent_of(schedule, loop) for loop in schedule.get_loops(tiles)]
-    columns = extent_of(schedule, schedule.get_loops(final)[-1])
-    if extents[:2] != [_TILE, _TILE] or fullest_vector(columns, vector_lanes) < LEAST_LANES:
+    filters = extent_of(schedule, schedule.get_loops(final)[-1])
+    lanes = fullest_vector(filters, vector_lanes)
+    if extents[:2] != [_TILE, _TILE] or lanes < LEAST_LANES:
         return []
-    groups = [1]
-    is_divisible = columns // fullest_vector(columns, vector_lanes) % num_threads == 0
-    if num_threads > 1 and is_divisible and extents[2] * extents[3] < _MANY_ROWS_PER_THREAD * num_threads:
-        groups.append(num_threads)
+    images, rows, per_row, channels = extents[2:]
     sketches = []
-    for num_groups in groups:
+    for chunk in _chunks((images, rows, per_row), channels, filters, lanes, num_threads):
         attempt = schedule.copy()
         blocks = [block_named(attempt, name) for name in (*padded_and_tiles, products, names[-1])]
         try:
-            _tile(attempt, blocks, num_groups, vector_lanes)
+            _tile(attempt, blocks, chunk, vector_lanes)
         except RuntimeError:  # ScheduleError: of another form
             continue
         sketches.append(attempt.trace.simplified(True))
     return sketches
 
 
-def _tile(schedule: Schedule, blocks: Sequence[SBlockRV], num_groups: int, vector_lanes: int) -> None:
+def _chunks(
+    tiles: tuple[int, int, int], channels: int, filters: int, lanes: int, num_threads: int
+) -> list[_Chunk]:
+    """Ways to share out the tiles (images, rows, tiles of a row), last the one that should be fastest."""
+    images, rows, per_row = tiles
+    chunks = [_Chunk(1, 1)]
+    is_divisible = filters // lanes % num_threads == 0
+    if num_threads > 1 and is_divisible and images * rows < _MANY_ROWS_PER_THREAD * num_threads:
+        chunks.append(_Chunk(num_threads, 1))
+    several = _several_rows(tiles, filters, lanes, num_threads)
+    if several is None:
+        return chunks[::-1]
+    weight_bytes = _TILE * _TILE * channels * filters * _FLOAT_BYTES
+    return [*chunks, several] if weight_bytes > _CACHE_BYTES * per_row else [several, *chunks[::-1]]
+
+
+def _several_rows(tiles: tuple[int, int, int], filters: int, lanes: int, num_threads: int) -> _Chunk | None:
+    """Rows of enough tiles; as few groups of filters as leave no thread idle, and products in the cache."""
+    images, rows, per_row = tiles
+    if rows == 1 or per_row >= _ENOUGH_TILES:
+        return None
+    divisors = [n for n in range(2, rows + 1) if rows % n == 0]
+    num_rows = next((n for n in divisors if n * per_row >= _ENOUGH_TILES), rows)
+    vectors = filters // lanes
+    for num_groups in range(1, vectors // _LEAST_VECTORS_PER_GROUP + 1):
+        num_chunks = num_groups * images * rows // num_rows
+        num_bytes = _TILE * _TILE * num_rows * per_row * filters // num_groups * _FLOAT_BYTES
+        balance = num_chunks / (num_threads * -(-num_chunks // num_threads))
+        if vectors % num_groups == 0 and balance >= _LEAST_BALANCE and num_bytes <= _CACHE_BYTES:
+            return _Chunk(num_groups, num_rows)
+    return None
+
+
+def _tile(schedule: Schedule, blocks: Sequence[SBlockRV], chunk: _Chunk, vector_lanes: int) -> None:
     padded, tiles, products, final = blocks
     images, rows, columns, filters = schedule.get_loops(final)
     rows, row = schedule.split(rows, [None, _STEP])
     columns, column = schedule.split(columns, [None, _STEP])
     vectors, vector = _split_vector(schedule, filters, vector_lanes)
+    own_rows: list[LoopRV] = []
+    if chunk.num_rows > 1:
+        rows, *own_rows = schedule.split(rows, [None, chunk.num_rows])
     shared = [images, rows]
-    if num_groups > 1:
-        group, vectors = schedule.split(vectors, [num_groups, None])
+    if chunk.num_groups > 1:
+        group, vectors = schedule.split(vectors, [chunk.num_groups, None])
         shared.insert(0, group)
-    schedule.reorder(*shared, columns, vectors, row, column, vector)
+    schedule.reorder(*shared, *own_rows, columns, vectors, row, column, vector)
     chunks = schedule.fuse(*shared)
-    for block in (products, tiles, padded):
-        schedule.compute_at(block, chunks, preserve_unit_loops=True)
+    schedule.compute_at(products, chunks, preserve_unit_loops=True)
+    # Of several rows, one element of all tiles at a time.
+    around_tiles = schedule.get_loops(products)[-_TILES_RANK + 1] if own_rows else chunks
+    schedule.compute_at(tiles, around_tiles, preserve_unit_loops=True)
+    schedule.compute_at(padded, chunks, preserve_unit_loops=True)
     unroll_and_vectorize(schedule, [row, column], vector)
     *elements, image, tile_row, tile, channels = schedule.get_loops(tiles)[-_TILES_RANK:]
     groups, lanes = _split_vector(schedule, channels, vector_lanes)
-    schedule.reorder(image, tile_row, tile, groups, *elements, lanes)
+    if own_rows:
+        elements = []
+    else:
+        schedule.reorder(image, tile_row, tile, groups, *elements, lanes)
     unroll_and_vectorize(schedule, elements, lanes)
     last = schedule.get_loops(padded)[-1]
     _, lanes = _split_vector(schedule, last, MAX_PAD_LANES)
@@ -116,6 +178,9 @@ def _tile(schedule: Schedule, blocks: Sequence[SBlockRV], num_groups: int, vecto
 def _tile_products(schedule: Schedule, products: SBlockRV, vector_lanes: int) -> LoopRV:
     """The loop around the accumulators."""
     *elements, image, row, tile, filters, channels = schedule.get_loops(products)[-_TILES_RANK - 1 :]
+    outer = [*elements, image, row]
+    if extent_of(schedule, row) > 1:
+        tile = schedule.fuse(outer.pop(), tile)
     x0, x1, xi = schedule.split(
         tile, schedule.sample_perfect_tile(tile, n=SPATIAL_LEVELS, max_innermost_factor=MAX_ACCUMULATORS)
     )
@@ -126,7 +191,7 @@ def _tile_products(schedule: Schedule, products: SBlockRV, vector_lanes: int) ->
         channels, n=REDUCTION_LEVELS, max_innermost_factor=MAX_UNROLLED_STEPS
     )
     k0, k1 = schedule.split(channels, steps)
-    schedule.reorder(*elements, image, row)
+    schedule.reorder(*outer)
     schedule.reorder(v0, x0, v1, x1, k0, k1, xi, vi, lanes)
     unroll_and_vectorize(schedule, [k1, xi, vi], lanes)
     return k0
