@@ -4,6 +4,7 @@ What can be computed on the way is inlined. Axes that no tile fits are padded: 1
 11 make a tile, and 1000 classes become 1008, which are whole vectors.
 """
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,8 @@ from tunewright.core.tvm_adapter.traces import block_named, block_names, inlined
 
 # TVM moves a block with this annotation out of the kernel, to where a model is loaded.
 PACKS_WEIGHTS = "meta_schedule.layout_rewrite_preproc"
+_COMPARISONS = (tvm.tirx.LE, tvm.tirx.LT, tvm.tirx.GE, tvm.tirx.GT)
+_OPERANDS = ("a", "b", "condition", "true_value", "false_value")
 # A row of which less fits in a vector is not summed in vectors.
 LEAST_LANES = 4
 # Rows of the other operand that share one load of a vector.
@@ -154,6 +157,26 @@ def reads_along(block: SBlock, axis: IterVar) -> bool:
     )
 
 
+def part_starts(block: SBlock) -> list[int]:
+    """What the index along a block's last axis is compared with: where parts begin that do not begin at 0."""
+    last = block.iter_vars[-1].var
+    comparisons = [one for one in _expressions(block.body.value) if isinstance(one, _COMPARISONS)]
+    return [
+        int(limit)
+        for one in comparisons
+        for index, limit in ((one.a, one.b), (one.b, one.a))
+        if index.same_as(last) and isinstance(limit, tvm.tirx.IntImm)
+    ]
+
+
+def _expressions(expression: Any) -> Iterator[Any]:
+    """An expression and all that it is made of, but for indices."""
+    yield expression
+    operands = [getattr(expression, name) for name in _OPERANDS if hasattr(expression, name)]
+    for operand in itertools.chain(operands, getattr(expression, "args", ())):
+        yield from _expressions(operand)
+
+
 def _is_index(axis: IterVar, operand: Sequence[Any]) -> bool:
     return any(axis.var.same_as(index) for index in operand)
 
@@ -229,7 +252,7 @@ def _multiples(block: SBlock, vector_lanes: int, group: int) -> list[int]:
         wanted[block.iter_vars[-1].var] = group
     if (
         rows
-        and not any(_is_tileable(axis_extent(axis)) for axis in rows)
+        and not any(is_tileable(axis_extent(axis)) for axis in rows)
         and axis_extent(rows[-1]) >= _LEAST_ROWS
     ):
         wanted[rows[-1].var] = min(_GOOD_ROWS, key=lambda n: (-axis_extent(rows[-1]) % n, -n))
@@ -277,5 +300,6 @@ def _variables(region: object) -> list[Var]:
     ]
 
 
-def _is_tileable(extent: int) -> bool:
+def is_tileable(extent: int) -> bool:
+    """Whether an axis of rows has a good tile, so that it needs no padding."""
     return any(extent % n == 0 for n in _GOOD_ROWS)

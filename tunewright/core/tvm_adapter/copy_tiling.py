@@ -10,8 +10,6 @@ vectors of that by itself where the loop over the few is unrolled and the one ar
 
 import itertools
 import math
-from collections.abc import Iterator
-from typing import Any
 
 import tvm
 from tvm.s_tir import SBlock
@@ -19,7 +17,7 @@ from tvm.s_tir.schedule import SBlockRV, Schedule, Trace
 from tvm.sym import Analyzer
 
 from tunewright.core.tile_rules import fullest_vector
-from tunewright.core.tvm_adapter.contraction import is_reduction
+from tunewright.core.tvm_adapter.contraction import is_reduction, part_starts
 from tunewright.core.tvm_adapter.traces import (
     PEEL,
     block_named,
@@ -30,8 +28,6 @@ from tunewright.core.tvm_adapter.traces import (
     new_schedule,
 )
 
-_COMPARISONS = (tvm.tirx.LE, tvm.tirx.LT, tvm.tirx.GE, tvm.tirx.GT)
-_OPERANDS = ("a", "b", "condition", "true_value", "false_value")
 _LEAST_LANES = 4
 # LLVM interleaves no more streams than this.
 _MOST_STREAMS = 8
@@ -55,7 +51,7 @@ def copy_tiling_sketches(mod: tvm.IRModule, *, vector_lanes: int) -> list[Trace]
 
 def _join(schedule: Schedule, block: SBlockRV, vector_lanes: int) -> bool:
     *rows, last = schedule.get_loops(block)
-    starts = _starts(schedule.get(block))
+    starts = part_starts(schedule.get(block))
     lanes = fullest_vector(math.gcd(extent_of(schedule, last), *starts), vector_lanes)
     if not starts or lanes < _LEAST_LANES:
         return False
@@ -64,26 +60,6 @@ def _join(schedule: Schedule, block: SBlockRV, vector_lanes: int) -> bool:
     schedule.vectorize(vector)
     schedule.annotate(steps, PEEL, 1)
     return True
-
-
-def _starts(block: SBlock) -> list[int]:
-    """What the index along the last axis is compared with: where parts begin that do not begin at 0."""
-    last = block.iter_vars[-1].var
-    comparisons = [one for one in _expressions(block.body.value) if isinstance(one, _COMPARISONS)]
-    return [
-        int(limit)
-        for one in comparisons
-        for index, limit in ((one.a, one.b), (one.b, one.a))
-        if index.same_as(last) and isinstance(limit, tvm.tirx.IntImm)
-    ]
-
-
-def _expressions(expression: Any) -> Iterator[Any]:
-    """An expression and all that it is made of, but for indices."""
-    yield expression
-    operands = [getattr(expression, name) for name in _OPERANDS if hasattr(expression, name)]
-    for operand in itertools.chain(operands, getattr(expression, "args", ())):
-        yield from _expressions(operand)
 
 
 def _interleave(schedule: Schedule, block: SBlockRV, vector_lanes: int) -> bool:

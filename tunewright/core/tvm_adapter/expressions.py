@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any
 
 import tvm
@@ -33,3 +34,19 @@ def polynomial(x: Any, coefficients: Sequence[float]) -> Any:
     for coefficient in reversed(lower):
         result = result * x + coefficient
     return result
+
+
+def joined(parts: Sequence[Any]) -> Callable[..., Any]:
+    """What reads tensors by an index into all of them, joined along their last axis."""
+    *others, last = zip(parts, accumulate((int(part.shape[-1]) for part in parts), initial=0), strict=False)
+
+    def element(*index: Any) -> Any:
+        *outer, channel = index
+        tensor, start = last
+        value = tensor[(*outer, channel - start if start else channel)]
+        for tensor, start in reversed(others):
+            own = tensor[(*outer, channel - start if start else channel)]
+            value = tvm.tirx.if_then_else(channel < start + int(tensor.shape[-1]), own, value)
+        return value
+
+    return element

@@ -33,6 +33,7 @@ from tunewright.core.tvm_adapter.graph_affine import scaled_once
 from tunewright.core.tvm_adapter.graph_branches import combine_products
 from tunewright.core.tvm_adapter.graph_fusion import keep_channels_apart
 from tunewright.core.tvm_adapter.graph_grouped import groups_apart
+from tunewright.core.tvm_adapter.graph_joined import read_in_place
 from tunewright.core.tvm_adapter.graph_recurrent import fuse_steps
 from tunewright.core.tvm_adapter.graph_rewrites import bindings, static_shape
 from tunewright.core.tvm_adapter.graph_softmax import softmax_in_lanes
@@ -125,7 +126,8 @@ def import_onnx(model: onnx.ModelProto, target: TargetSpec) -> Graph:
             mod = scaled_once(simplify(mod), names)
             mod = graph_low_precision.rewrite(mod, params, names, target)
             mod = graph_elementary.taken_apart(fuse_steps(mod), params, names)
-            mod = groups_apart(use_winograd(graph_rewrites.rewrite(mod, problems.append)))
+            mod = read_in_place(graph_rewrites.rewrite(mod, problems.append), target)
+            mod = groups_apart(use_winograd(mod))
             mod = combine_products(mod)
             lowered = lower(graph_elementary.in_vectors(softmax_in_lanes(mod, target)))
             lowered = _rename(lowered, PACK_FUNCTION, PREPARE_FUNCTION)

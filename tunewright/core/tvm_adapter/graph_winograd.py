@@ -14,6 +14,7 @@ import tvm
 from tvm import relax, te
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
+from tunewright.core.tvm_adapter.expressions import joined
 from tunewright.core.tvm_adapter.graph_fusion import OPAQUE, OUT_ELEMENTWISE_FUSIBLE
 from tunewright.core.tvm_adapter.graph_rewrites import rewritten, static_shape
 
@@ -36,27 +37,36 @@ def use_winograd(mod: tvm.IRModule) -> tvm.IRModule:
 class _Winograd(PyExprMutator):  # type: ignore[misc]  # TVM has no types
     def visit_call_(self, call: relax.Call) -> Any:
         call = self.builder_.normalize(self.visit_expr_post_order(call))
-        return self._transformed(call) if call.op == _CONVOLUTION and _pays(call) else call
-
-    def _transformed(self, call: relax.Call) -> relax.Var:
+        if call.op != _CONVOLUTION or not is_faster_by_winograd(call):
+            return call
         data, weight = call.args
-        top, left, *_ = (int(padding) for padding in call.attrs.padding)
-        shape = static_shape(call.ty)
-
-        def convolution(image: Any, kernels: Any) -> Any:
-            return _convolution(image, kernels, shape, top, left)
-
-        kernels = self._emit(_weight_tiles, weight, name="winograd_weight", kind=OPAQUE)
-        return self._emit(convolution, data, kernels, name="winograd_conv2d", kind=OUT_ELEMENTWISE_FUSIBLE)
-
-    def _emit(self, compute: Any, *operands: relax.Expr, name: str, kind: int) -> relax.Var:
-        return self.builder_.emit_te(
-            compute, *operands, primfunc_name_hint=name, primfunc_attrs={"op_pattern": kind}
-        )
+        return emit_winograd(self.builder_, call, [data], weight)
 
 
-def _pays(call: relax.Call) -> bool:
-    """Whether a convolution is one of those that are faster so, most by a third."""
+def emit_winograd(
+    builder: relax.BlockBuilder, call: relax.Call, images: Sequence[relax.Expr], weight: relax.Expr
+) -> relax.Var:
+    """A convolution's result from images that are joined along their channels, and its weight."""
+    top, left, *_ = (int(padding) for padding in call.attrs.padding)
+    shape = static_shape(call.ty)
+
+    def convolution(parts: Any, kernels: Any) -> Any:
+        return _convolution(parts, kernels, shape, top, left)
+
+    kernels = builder.emit_te(
+        _weight_tiles, weight, primfunc_name_hint="winograd_weight", primfunc_attrs={"op_pattern": OPAQUE}
+    )
+    return builder.emit_te(
+        convolution,
+        list(images),
+        kernels,
+        primfunc_name_hint="winograd_conv2d",
+        primfunc_attrs={"op_pattern": OUT_ELEMENTWISE_FUSIBLE},
+    )
+
+
+def is_faster_by_winograd(call: relax.Call) -> bool:
+    """Whether a convolution is one of those that are, most by a third."""
     attrs = call.attrs
     data, weight = call.args
     if (attrs.data_layout, attrs.kernel_layout, attrs.out_layout) != ("NHWC", "HWIO", "NHWC"):
@@ -75,12 +85,12 @@ def _pays(call: relax.Call) -> bool:
     return all(depth >= _LEAST_CHANNELS and depth % _MULTIPLE == 0 for depth in depths)
 
 
-def _convolution(image: Any, kernels: Any, shape: Any, top: int, left: int) -> Any:
+def _convolution(parts: Sequence[Any], kernels: Any, shape: Any, top: int, left: int) -> Any:
     """Pixels in the `shape` (images, rows, columns, filters), from weights (4, 4, channels, filters)."""
     images, rows, columns, filters = shape
-    channels = int(image.shape[-1])
+    channels = int(kernels.shape[2])
     tiles = images, -(-rows // _STEP), -(-columns // _STEP)
-    inputs = _input_tiles(image, tiles, top, left)
+    inputs = _input_tiles(parts, tiles, channels, top, left)
     channel = te.reduce_axis((0, channels), name="channel")
     products = te.compute(
         (_TILE, _TILE, *tiles, filters),
@@ -92,13 +102,16 @@ def _convolution(image: Any, kernels: Any, shape: Any, top: int, left: int) -> A
     return _output_pixels(products, shape)
 
 
-def _input_tiles(image: Any, tiles: tuple[int, int, int], top: int, left: int) -> Any:
+def _input_tiles(
+    parts: Sequence[Any], tiles: tuple[int, int, int], channels: int, top: int, left: int
+) -> Any:
     """(4, 4, images, rows of tiles, columns of tiles, channels)"""
-    _, height, width, channels = (int(extent) for extent in image.shape)
+    _, height, width, _ = (int(extent) for extent in parts[0].shape)
+    image = joined(parts)
 
     def pixel(n: Any, y: Any, x: Any, c: Any) -> Any:
         is_inside = tvm.tirx.all(y >= top, y < height + top, x >= left, x < width + left)
-        return tvm.tirx.if_then_else(is_inside, image[n, y - top, x - left, c], tvm.tirx.const(0, "float32"))
+        return tvm.tirx.if_then_else(is_inside, image(n, y - top, x - left, c), tvm.tirx.const(0, "float32"))
 
     images, tile_rows, tile_columns = tiles
     extents = images, _STEP * tile_rows + _STEP, _STEP * tile_columns + _STEP, channels

@@ -41,9 +41,10 @@ from tunewright.core.tvm_adapter.contraction import (
     axis_extent,
     batch_axes,
     find_contraction,
+    part_starts,
     spatial_axes,
 )
-from tunewright.core.tvm_adapter.traces import extent_of
+from tunewright.core.tvm_adapter.traces import PEEL, extent_of
 from tunewright.core.tvm_adapter.x86_intrinsics import DotIntrinsic
 
 MAX_PAD_LANES = 64
@@ -104,7 +105,10 @@ def draw_tiles(
         drawn = {
             inst: _random_tile(factors, innermost[inst], rng, vector_lanes) for inst, factors in own.items()
         }
-        if are_reasonable(
+        has_few_steps = all(
+            len(tile) != REDUCTION_LEVELS or tile[1] <= innermost[inst] for inst, tile in drawn.items()
+        )
+        if has_few_steps and are_reasonable(
             drawn.values(), vector_lanes=vector_lanes, num_registers=num_registers, num_results=num_results
         ):
             return drawn
@@ -181,10 +185,11 @@ def tile(
         v0, v1, vi = schedule.split(vectors, _sample_spatial(schedule, vectors))
         depth, group = schedule.split(reduced[-1], [None, dot.group])
         reduced[-1], element = depth, [group]
+    num_parts = len(part_starts(block)) + 1
+    most_steps = MAX_UNROLLED_STEPS // num_parts
     steps = [
         schedule.split(
-            loop,
-            schedule.sample_perfect_tile(loop, n=REDUCTION_LEVELS, max_innermost_factor=MAX_UNROLLED_STEPS),
+            loop, schedule.sample_perfect_tile(loop, n=REDUCTION_LEVELS, max_innermost_factor=most_steps)
         )
         for loop in reduced
     ]
@@ -206,6 +211,8 @@ def tile(
     for name in contraction.paddings:
         _pad(schedule, schedule.get_sblock(name, func_name="main"), None if pads_early else chunks)
     unroll_and_vectorize(schedule, [*inner_steps, *inner], lanes if dot is None else None)
+    if num_parts > 1:
+        schedule.annotate(outer_steps[-1], PEEL, 1)
     start = schedule.decompose_reduction(anchor, outer_steps[0])
     *own, vector = schedule.get_loops(start)[-len(inner) - 1 :]
     unroll_and_vectorize(schedule, own, vector)

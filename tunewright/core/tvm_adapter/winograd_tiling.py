@@ -18,6 +18,7 @@ A row of a small image has a few tiles only, and all of the weights are read for
 form, with several rows in place of one: of their tiles one element at a time is made, and multiplied.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -32,9 +33,10 @@ from tunewright.core.tile_rules import (
     VECTOR_LEVELS,
     fullest_vector,
 )
-from tunewright.core.tvm_adapter.contraction import is_reduction
+from tunewright.core.tvm_adapter.contraction import is_reduction, part_starts
 from tunewright.core.tvm_adapter.register_tiling import LEAST_LANES, MAX_PAD_LANES, unroll_and_vectorize
 from tunewright.core.tvm_adapter.traces import (
+    PEEL,
     block_named,
     block_names,
     extent_of,
@@ -166,8 +168,13 @@ def _tile(schedule: Schedule, blocks: Sequence[SBlockRV], chunk: _Chunk, vector_
         schedule.reorder(image, tile_row, tile, groups, *elements, lanes)
     unroll_and_vectorize(schedule, elements, lanes)
     last = schedule.get_loops(padded)[-1]
-    _, lanes = _split_vector(schedule, last, MAX_PAD_LANES)
+    starts = part_starts(schedule.get(padded))
+    steps, lanes = schedule.split(
+        last, [None, fullest_vector(math.gcd(extent_of(schedule, last), *starts), MAX_PAD_LANES)]
+    )
     schedule.vectorize(lanes)
+    if starts:
+        schedule.annotate(steps, PEEL, 1)
     steps = _tile_products(schedule, products, vector_lanes)
     schedule.parallel(chunks)
     start = schedule.decompose_reduction(products, steps)
