@@ -186,14 +186,7 @@ def tile(
         depth, group = schedule.split(reduced[-1], [None, dot.group])
         reduced[-1], element = depth, [group]
     num_parts = len(part_starts(block)) + 1
-    most_steps = MAX_UNROLLED_STEPS // num_parts
-    steps = [
-        schedule.split(
-            loop, schedule.sample_perfect_tile(loop, n=REDUCTION_LEVELS, max_innermost_factor=most_steps)
-        )
-        for loop in reduced
-    ]
-    outer_steps, inner_steps = [pair[0] for pair in steps], [pair[1] for pair in steps]
+    outer_steps, inner_steps = _split_steps(schedule, reduced, MAX_UNROLLED_STEPS // num_parts)
     inner = [*inner, vi]
     middle = [v1, *middle]
     schedule.reorder(*outer, v0, *middle, *outer_steps, *inner_steps, *inner, lanes, *element)
@@ -219,6 +212,19 @@ def tile(
     if dot is not None:
         schedule.tensorize(lanes, dot.name)
     return True
+
+
+def _split_steps(
+    schedule: Schedule, reduced: Sequence[LoopRV], most_unrolled: int
+) -> tuple[list[LoopRV], list[LoopRV]]:
+    """The loops around the unrolled steps of each reduction, and those steps."""
+    pairs = [
+        schedule.split(
+            loop, schedule.sample_perfect_tile(loop, n=REDUCTION_LEVELS, max_innermost_factor=most_unrolled)
+        )
+        for loop in reduced
+    ]
+    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
 
 
 def _split_groups(
