@@ -48,14 +48,15 @@ from tunewright.core.tvm_adapter.traces import (
 _TILE, _STEP = 4, 2
 _TILES_RANK, _IMAGE_RANK = 6, 4
 # With fewer, threads have unequal shares, and read all weights for a few rows.
-_MANY_ROWS_PER_THREAD = 8
+_MANY_ROWS_PER_THREAD, _FEW_ROWS_PER_THREAD = 8, 4
 # Of several rows at once, so many tiles make up for reading the weights. Each group of filters makes all
 # tiles again, so it has some vectors.
 _ENOUGH_TILES = 49
 _LEAST_VECTORS_PER_GROUP = 4
 _LEAST_BALANCE = 0.8
-# Products of several rows fit into a core's own cache. If this much of the weights is read for each tile of a
-# row, several rows at once are faster (16 shapes, four threads).
+# A core's own cache: products of several rows fit, and weights of a group that are read again for each row.
+# If this much of the weights is read for each tile of a row, several rows at once are faster (16 shapes, four
+# threads).
 _CACHE_BYTES = 1 << 20
 _FLOAT_BYTES = 4
 
@@ -111,15 +112,19 @@ def _chunks(
 ) -> list[_Chunk]:
     """Ways to share out the tiles (images, rows, tiles of a row), last the one that should be fastest."""
     images, rows, per_row = tiles
-    chunks = [_Chunk(1, 1)]
-    is_divisible = filters // lanes % num_threads == 0
-    if num_threads > 1 and is_divisible and images * rows < _MANY_ROWS_PER_THREAD * num_threads:
-        chunks.append(_Chunk(num_threads, 1))
-    several = _several_rows(tiles, filters, lanes, num_threads)
-    if several is None:
-        return chunks[::-1]
     weight_bytes = _TILE * _TILE * channels * filters * _FLOAT_BYTES
-    return [*chunks, several] if weight_bytes > _CACHE_BYTES * per_row else [several, *chunks[::-1]]
+    chunks = [best := _Chunk(1, 1)]
+    rows_per_thread = images * rows / num_threads
+    if num_threads > 1 and filters // lanes % num_threads == 0 and rows_per_thread < _MANY_ROWS_PER_THREAD:
+        chunks.append(grouped := _Chunk(num_threads, 1))
+        if rows_per_thread < _FEW_ROWS_PER_THREAD and weight_bytes <= _CACHE_BYTES * num_threads:
+            best = grouped
+    several = _several_rows(tiles, filters, lanes, num_threads)
+    if several is not None:
+        chunks.append(several)
+        if weight_bytes > _CACHE_BYTES * per_row:
+            best = several
+    return [*(chunk for chunk in chunks if chunk != best), best]
 
 
 def _several_rows(tiles: tuple[int, int, int], filters: int, lanes: int, num_threads: int) -> _Chunk | None:
