@@ -145,11 +145,11 @@ def test_what_follows_is_fused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("size", "channels", "num_sketches"),
     [
-        (12, 16, 1),  # the filters are one vector
-        (13, 16, 1),
-        (12, 32, 2),
-        (15, 32, 2),
-        (13, 128, 3),  # several rows at once, for each half of the filters
+        (12, 16, 2),  # the filters are one vector: rows or elements
+        (13, 16, 2),
+        (12, 32, 3),  # each thread has a vector
+        (15, 32, 2),  # too many rows for sharing out elements
+        (13, 128, 4),  # several rows at once, for each half of the filters
         (28, 64, 3),  # half of the rows at once, for all filters
     ],
 )
@@ -163,7 +163,7 @@ def test_schedules_are_right(tmp_path: Path, size: int, channels: int, num_sketc
     for sketch in sketches:
         assert [len(tile) for tile in own_tiles(sketch).values()] == [3, 4, 2]  # tiles, filters, channels
     alone = winograd_tiling_sketches(mod, vector_lanes=16, num_threads=1)
-    assert len(alone) == max(1, num_sketches - 1)  # nobody to share filters with
+    assert len(alone) == (2 if channels >= 64 else 1)  # nobody to share filters or elements with
     inputs = make_inputs(workload.args, InputSet.RANDOM, seed=1)
 
     def computed(program: Any) -> np.ndarray:
@@ -196,7 +196,7 @@ def test_the_default_does_as_many_rows_at_once_as_the_weights_ask_for(
     mod = load_module(tasks_of(path)["winograd_conv2d_add_relu"].workload.mod_json)
     *others, default = winograd_tiling_sketches(mod, vector_lanes=16, num_threads=2)
     tiles, _, _ = own_tiles(default).values()
-    assert len(others) == 2 and math.prod(tiles) == num_tiles
+    assert len(others) >= 2 and math.prod(tiles) == num_tiles
 
 
 def steps_of(trace_json: str) -> tuple[str, ...]:

@@ -14,13 +14,16 @@ go from core to core. The products are tiled as in register tiling.
                         accumulators += ...               xi vi (unrolled) lanes (one vector)
         make pixels of the products, and what follows
 
-A row of a small image has a few tiles only, and all of the weights are read for it. So there is a second
-form, with several rows in place of one: of their tiles one element at a time is made, and multiplied.
+A row of a small image has a few tiles only, and all of the weights are read for it. So there are two other
+forms. One has several rows in place of one: of their tiles one element at a time is made, and multiplied. In
+the other all cores make tiles, then each multiplies some of the 16 elements, of all tiles, then all make
+pixels: a weight is read by one core only, and shares are equal, but tiles and products go from core to core.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import tvm
 from tvm.s_tir.schedule import LoopRV, SBlockRV, Schedule, Trace
@@ -72,9 +75,10 @@ class _Chunk:
 def winograd_tiling_sketches(mod: tvm.IRModule, *, vector_lanes: int, num_threads: int) -> list[Trace]:
     """Sketches for a workload of `graph_winograd`, and what is fused to it; else none.
 
-    With few rows there are up to three. The rows alone are shared out; or every thread has filters of its
-    own, so that it reads its part of the weights only, and makes all tiles for itself; or a thread does
-    several rows at once, and reads that part once for all of them. The last should be the fastest.
+    With few rows there are up to four. The elements are shared out; or the rows alone; or every thread has
+    filters of its own, so that it reads its part of the weights only, and makes all tiles for itself; or a
+    thread does several rows at once, and reads that part once for all of them. The last should be the
+    fastest.
     """
     schedule = new_schedule(mod, seed=1)
     names = block_names(schedule)
@@ -95,12 +99,16 @@ def winograd_tiling_sketches(mod: tvm.IRModule, *, vector_lanes: int, num_thread
     if extents[:2] != [_TILE, _TILE] or lanes < LEAST_LANES:
         return []
     images, rows, per_row, channels = extents[2:]
+    chunks = _chunks((images, rows, per_row), channels, filters, lanes, num_threads)
+    forms: list[Callable[..., None]] = [partial(_tile, chunk=chunk) for chunk in chunks]
+    if num_threads > 1 and images * rows < _FEW_ROWS_PER_THREAD * num_threads:
+        forms.insert(0, _tile_by_elements)
     sketches = []
-    for chunk in _chunks((images, rows, per_row), channels, filters, lanes, num_threads):
+    for form in forms:
         attempt = schedule.copy()
         blocks = [block_named(attempt, name) for name in (*padded_and_tiles, products, names[-1])]
         try:
-            _tile(attempt, blocks, chunk, vector_lanes)
+            form(attempt, blocks, vector_lanes)
         except RuntimeError:  # ScheduleError: of another form
             continue
         sketches.append(attempt.trace.simplified(True))
@@ -144,7 +152,8 @@ def _several_rows(tiles: tuple[int, int, int], filters: int, lanes: int, num_thr
     return None
 
 
-def _tile(schedule: Schedule, blocks: Sequence[SBlockRV], chunk: _Chunk, vector_lanes: int) -> None:
+def _tile(schedule: Schedule, blocks: Sequence[SBlockRV], vector_lanes: int, *, chunk: _Chunk) -> None:
+    """All steps of some rows on one core."""
     padded, tiles, products, final = blocks
     images, rows, columns, filters = schedule.get_loops(final)
     rows, row = schedule.split(rows, [None, _STEP])
@@ -172,6 +181,42 @@ def _tile(schedule: Schedule, blocks: Sequence[SBlockRV], chunk: _Chunk, vector_
     else:
         schedule.reorder(image, tile_row, tile, groups, *elements, lanes)
     unroll_and_vectorize(schedule, elements, lanes)
+    _vectorize_pad(schedule, padded)
+    *outer, tile, filters, channels = schedule.get_loops(products)[-_TILES_RANK - 1 :]
+    if own_rows:
+        tile = schedule.fuse(outer.pop(), tile)
+    *_, steps = _tile_products(schedule, outer, [tile, filters, channels], vector_lanes)
+    schedule.parallel(chunks)
+    _start_products(schedule, products, steps)
+
+
+def _tile_by_elements(schedule: Schedule, blocks: Sequence[SBlockRV], vector_lanes: int) -> None:
+    """All cores do one step after the other; tiles and products are shared out in different ways."""
+    padded, tiles, products, final = blocks
+    images, rows, columns, filters = schedule.get_loops(final)
+    rows, row = schedule.split(rows, [None, _STEP])
+    columns, column = schedule.split(columns, [None, _STEP])
+    vectors, vector = _split_vector(schedule, filters, vector_lanes)
+    schedule.reorder(images, rows, columns, vectors, row, column, vector)
+    schedule.parallel(schedule.fuse(images, rows, columns))
+    unroll_and_vectorize(schedule, [row, column], vector)
+    *elements, image, tile_row, tile, channels = schedule.get_loops(tiles)
+    vectors, lanes = _split_vector(schedule, channels, vector_lanes)
+    schedule.reorder(image, tile_row, vectors, tile, *elements, lanes)
+    chunks = schedule.fuse(image, tile_row, vectors)
+    schedule.compute_at(padded, chunks, preserve_unit_loops=True)
+    schedule.parallel(chunks)
+    unroll_and_vectorize(schedule, elements, lanes)
+    _vectorize_pad(schedule, padded)
+    first, second, *places, filters, channels = schedule.get_loops(products)
+    inner = [schedule.fuse(*places), filters, channels]
+    *groups, steps = _tile_products(schedule, [first, second], inner, vector_lanes)
+    schedule.parallel(schedule.fuse(first, second, *groups))
+    _start_products(schedule, products, steps)
+
+
+def _vectorize_pad(schedule: Schedule, padded: SBlockRV) -> None:
+    """Channels are vectors, each of them of one part of what is joined."""
     last = schedule.get_loops(padded)[-1]
     starts = part_starts(schedule.get(padded))
     steps, lanes = schedule.split(
@@ -180,19 +225,24 @@ def _tile(schedule: Schedule, blocks: Sequence[SBlockRV], chunk: _Chunk, vector_
     schedule.vectorize(lanes)
     if starts:
         schedule.annotate(steps, PEEL, 1)
-    steps = _tile_products(schedule, products, vector_lanes)
-    schedule.parallel(chunks)
+
+
+def _start_products(schedule: Schedule, products: SBlockRV, steps: LoopRV) -> None:
+    """Accumulators begin at 0, before the loop over the steps of the reduction."""
     start = schedule.decompose_reduction(products, steps)
     *own, vector = schedule.get_loops(start)[-3:]
     unroll_and_vectorize(schedule, own, vector)
 
 
-def _tile_products(schedule: Schedule, products: SBlockRV, vector_lanes: int) -> LoopRV:
-    """The loop around the accumulators."""
-    *elements, image, row, tile, filters, channels = schedule.get_loops(products)[-_TILES_RANK - 1 :]
-    outer = [*elements, image, row]
-    if extent_of(schedule, row) > 1:
-        tile = schedule.fuse(outer.pop(), tile)
+def _tile_products(
+    schedule: Schedule, outer: Sequence[LoopRV], inner: Sequence[LoopRV], vector_lanes: int
+) -> tuple[LoopRV, LoopRV, LoopRV]:
+    """Tiles of registers for the loops `inner` (tiles, filters, channels) inside of `outer`.
+
+    Returns:
+        The loops over groups of filters and of tiles, and that around the accumulators.
+    """
+    tile, filters, channels = inner
     x0, x1, xi = schedule.split(
         tile, schedule.sample_perfect_tile(tile, n=SPATIAL_LEVELS, max_innermost_factor=MAX_ACCUMULATORS)
     )
@@ -206,7 +256,7 @@ def _tile_products(schedule: Schedule, products: SBlockRV, vector_lanes: int) ->
     schedule.reorder(*outer)
     schedule.reorder(v0, x0, v1, x1, k0, k1, xi, vi, lanes)
     unroll_and_vectorize(schedule, [k1, xi, vi], lanes)
-    return k0
+    return v0, x0, k0
 
 
 def _split_vector(schedule: Schedule, loop: LoopRV, most_lanes: int) -> list[LoopRV]:
