@@ -11,7 +11,7 @@ from tvm.topi import nn
 
 import tunewright.core.tvm_adapter  # noqa: F401  # hides torch before TVM is imported
 from tunewright.core.tvm_adapter.codegen import generate_code
-from tunewright.core.tvm_adapter.kernel import split_prepack
+from tunewright.core.tvm_adapter.kernel import build_kernel, split_prepack
 from tunewright.core.types import TargetSpec
 
 Arrays = Sequence[np.ndarray[Any, Any]]
@@ -23,6 +23,14 @@ class Kernel:
 
     func: Any
     truth: Callable[[Arrays], list[np.ndarray[Any, Any]]]
+
+
+def output_of(program: tvm.IRModule, target: TargetSpec, inputs: Arrays) -> np.ndarray[Any, Any]:
+    """What a program makes of arguments; an element that it does not write is poison."""
+    bound = build_kernel(program, target).bind(inputs)
+    bound.poison()
+    bound.run()
+    return bound.outputs()[0]
 
 
 def matmul_relu(m: int = 48, n: int = 40, k: int = 32, *, prefix: str = "x") -> Kernel:

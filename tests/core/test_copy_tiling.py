@@ -15,7 +15,7 @@ from tunewright.core.trace_rules import check_trace
 from tunewright.core.tvm_adapter.canonical import canonical_workload, load_module
 from tunewright.core.tvm_adapter.copy_tiling import copy_tiling_sketches
 from tunewright.core.tvm_adapter.default_schedule import default_trace
-from tunewright.core.tvm_adapter.kernel import build_kernel, replay
+from tunewright.core.tvm_adapter.kernel import replay
 from tunewright.core.tvm_adapter.space import TaskSpace
 from tunewright.core.tvm_adapter.target import host_target, vector_lanes
 from tunewright.core.types import TaskKey, Workload
@@ -84,10 +84,7 @@ def run_by_default(workload: Workload) -> tuple[list[np.ndarray], np.ndarray]:
     trace = default_trace(workload.mod_json, TARGET)
     check_trace(trace)
     arguments = make_inputs(workload.args, InputSet.RANDOM, seed=1)
-    bound = build_kernel(replay(workload.mod_json, trace), TARGET).bind(arguments)
-    bound.poison()
-    bound.run()
-    return arguments, bound.outputs()[0]
+    return arguments, kernels.output_of(replay(workload.mod_json, trace), TARGET, arguments)
 
 
 def interleaved(shape: tuple[int, ...], axes: tuple[int, ...]) -> Workload:

@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tvm import relax
 
 import tunewright.core.tvm_adapter  # noqa: F401  # hides torch before TVM is imported
+from tests.core.kernels import output_of
 from tests.core.relax_modules import module, ops, run, variables
 from tests.scheduler.in_process import replay as in_process_replay
 from tunewright.core.trace_rules import check_trace
@@ -23,7 +24,7 @@ from tunewright.core.tvm_adapter.canonical import load_module
 from tunewright.core.tvm_adapter.default_schedule import default_trace
 from tunewright.core.tvm_adapter.dot_tiling import own_sketches
 from tunewright.core.tvm_adapter.graph_joined import read_in_place
-from tunewright.core.tvm_adapter.kernel import build_kernel, replay, unscheduled
+from tunewright.core.tvm_adapter.kernel import replay, unscheduled
 from tunewright.core.tvm_adapter.space import TaskSpace
 from tunewright.core.tvm_adapter.target import host_target
 from tunewright.core.types import TuningTask
@@ -210,20 +211,12 @@ def test_their_schedules_are_right(tmp_path: Path) -> None:
         workload = task.workload
         assert own_sketches(load_module(workload.mod_json), TARGET)
         inputs = make_inputs(workload.args, InputSet.RANDOM, seed=1)
-
-        def computed(program: Any, inputs: Any = inputs) -> np.ndarray:
-            bound = build_kernel(program, TARGET).bind(inputs)
-            bound.poison()
-            bound.run()
-            return bound.outputs()[0]
-
-        expected = computed(unscheduled(workload.mod_json))
+        expected = output_of(unscheduled(workload.mod_json), TARGET, inputs)
         space = TaskSpace(workload.mod_json, TARGET, task.key)
         drawn = [applied for seed in range(6) if (applied := space.sample(seed)) is not None]
         assert drawn
         for trace in (*(a.candidate.trace_json for a in drawn), default_trace(workload.mod_json, TARGET)):
             check_trace(trace)
             assert "pragma_loop_partition_hint" in trace
-            np.testing.assert_allclose(
-                computed(replay(workload.mod_json, trace)), expected, rtol=1e-4, atol=1e-4
-            )
+            output = output_of(replay(workload.mod_json, trace), TARGET, inputs)
+            np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-4)

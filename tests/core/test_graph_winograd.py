@@ -24,7 +24,7 @@ from tunewright.core.trace_rules import check_trace
 from tunewright.core.tvm_adapter.canonical import canonical_workload, load_module
 from tunewright.core.tvm_adapter.default_schedule import default_trace
 from tunewright.core.tvm_adapter.graph_winograd import use_winograd
-from tunewright.core.tvm_adapter.kernel import build_kernel, replay, unscheduled
+from tunewright.core.tvm_adapter.kernel import replay, unscheduled
 from tunewright.core.tvm_adapter.register_tiling import own_tiles
 from tunewright.core.tvm_adapter.space import TaskSpace
 from tunewright.core.tvm_adapter.target import host_target
@@ -165,14 +165,7 @@ def test_schedules_are_right(tmp_path: Path, size: int, channels: int, num_sketc
     alone = winograd_tiling_sketches(mod, vector_lanes=16, num_threads=1)
     assert len(alone) == (2 if channels >= 64 else 1)  # nobody to share filters or elements with
     inputs = make_inputs(workload.args, InputSet.RANDOM, seed=1)
-
-    def computed(program: Any) -> np.ndarray:
-        bound = build_kernel(program, TARGET).bind(inputs)
-        bound.poison()
-        bound.run()
-        return bound.outputs()[0]
-
-    expected = computed(unscheduled(workload.mod_json))
+    expected = kernels.output_of(unscheduled(workload.mod_json), TARGET, inputs)
     space = TaskSpace(workload.mod_json, TARGET, task.key)
     drawn = [applied for seed in range(4 * num_sketches) if (applied := space.sample(seed)) is not None]
     assert len({applied.program_key for applied in drawn}) > 1
@@ -181,7 +174,8 @@ def test_schedules_are_right(tmp_path: Path, size: int, channels: int, num_sketc
         check_trace(trace)
         scheduled = replay(workload.mod_json, trace)
         assert "T.parallel" in scheduled.script() and "T.unroll" in scheduled.script()
-        np.testing.assert_allclose(computed(scheduled), expected, rtol=1e-4, atol=1e-4)
+        output = kernels.output_of(scheduled, TARGET, inputs)
+        np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
