@@ -155,10 +155,7 @@ def _several_rows(tiles: tuple[int, int, int], filters: int, lanes: int, num_thr
 def _tile(schedule: Schedule, blocks: Sequence[SBlockRV], vector_lanes: int, *, chunk: _Chunk) -> None:
     """All steps of some rows on one core."""
     padded, tiles, products, final = blocks
-    images, rows, columns, filters = schedule.get_loops(final)
-    rows, row = schedule.split(rows, [None, _STEP])
-    columns, column = schedule.split(columns, [None, _STEP])
-    vectors, vector = _split_vector(schedule, filters, vector_lanes)
+    (images, rows, columns, vectors), (row, column, vector) = _split_pixels(schedule, final, vector_lanes)
     own_rows: list[LoopRV] = []
     if chunk.num_rows > 1:
         rows, *own_rows = schedule.split(rows, [None, chunk.num_rows])
@@ -193,10 +190,7 @@ def _tile(schedule: Schedule, blocks: Sequence[SBlockRV], vector_lanes: int, *, 
 def _tile_by_elements(schedule: Schedule, blocks: Sequence[SBlockRV], vector_lanes: int) -> None:
     """All cores do one step after the other; tiles and products are shared out in different ways."""
     padded, tiles, products, final = blocks
-    images, rows, columns, filters = schedule.get_loops(final)
-    rows, row = schedule.split(rows, [None, _STEP])
-    columns, column = schedule.split(columns, [None, _STEP])
-    vectors, vector = _split_vector(schedule, filters, vector_lanes)
+    (images, rows, columns, vectors), (row, column, vector) = _split_pixels(schedule, final, vector_lanes)
     schedule.reorder(images, rows, columns, vectors, row, column, vector)
     schedule.parallel(schedule.fuse(images, rows, columns))
     unroll_and_vectorize(schedule, [row, column], vector)
@@ -213,6 +207,17 @@ def _tile_by_elements(schedule: Schedule, blocks: Sequence[SBlockRV], vector_lan
     *groups, steps = _tile_products(schedule, [first, second], inner, vector_lanes)
     schedule.parallel(schedule.fuse(first, second, *groups))
     _start_products(schedule, products, steps)
+
+
+def _split_pixels(
+    schedule: Schedule, final: SBlockRV, vector_lanes: int
+) -> tuple[list[LoopRV], list[LoopRV]]:
+    """The loops around the pixels that one tile makes, and those over these pixels."""
+    images, rows, columns, filters = schedule.get_loops(final)
+    rows, row = schedule.split(rows, [None, _STEP])
+    columns, column = schedule.split(columns, [None, _STEP])
+    vectors, vector = _split_vector(schedule, filters, vector_lanes)
+    return [images, rows, columns, vectors], [row, column, vector]
 
 
 def _vectorize_pad(schedule: Schedule, padded: SBlockRV) -> None:
