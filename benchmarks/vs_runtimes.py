@@ -3,14 +3,15 @@
     python benchmarks/vs_runtimes.py run --quick --out DIR                  one small model, about 3 minutes
     python benchmarks/vs_runtimes.py run --log sqlite:///tuning.db --tune-secs 900 --out DIR
     python benchmarks/vs_runtimes.py run --models mlp,resnet50 --batch 1,8 --log sqlite:///tuning.db --out DIR
-    python benchmarks/vs_runtimes.py run --models mlp --tune-secs 120,300,900 --out DIR
+    python benchmarks/vs_runtimes.py run --models mlp --tune-secs 120,300,900 --out DIR  what time brings
     python benchmarks/vs_runtimes.py report DIR
     python benchmarks/vs_runtimes.py models
 
 `run` makes each model's ONNX file (once, in the cache), tunes it for --tune-secs (0: takes the log as it is),
 compiles it, races it in fresh processes, takes it and ONNX Runtime apart kernel by kernel, and writes
-DIR/raw/MODEL-bBATCH-SECSs.json; doing it again replaces that file. Of several budgets each goes on where the
-one before has stopped, and is raced. `report` writes DIR/report.md from them.
+DIR/raw/MODEL-bBATCH-SECSs.json; doing it again replaces that file. Of several times of tuning each counts
+from the beginning and goes on where the one before has stopped (a session of its own, with new patience); all
+are in one race. `report` writes DIR/report.md from them.
 
 Models that come from PyTorch, and PyTorch as contestant, need `pip install tunewright[runtimes]` and, for
 torch.compile, a C++ compiler; a contestant that cannot run is reported with its reason, the others go on.
@@ -21,7 +22,6 @@ import itertools
 import os
 import signal
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 _HERE = Path(__file__).resolve().parent
@@ -58,14 +58,15 @@ def _run(args: argparse.Namespace) -> int:
         num_threads=args.threads,
         num_rounds=args.rounds,
         with_torch=not args.without_torch,
+        patience=args.patience,
     )
     budgets = args.tune_secs or [_QUICK_TUNE_SECS if args.quick else 0.0]
     out.mkdir(parents=True, exist_ok=True)
     failed = False
-    for batch, name, secs in itertools.product([1] if args.quick else args.batch, names, sorted(budgets)):
-        run = race(ZOO[name], batch=batch, settings=replace(settings, tune_secs=secs))
-        print(summary_line(run), flush=True)
-        failed |= bool(run.problem)
+    for batch, name in itertools.product([1] if args.quick else args.batch, names):
+        for run in race(ZOO[name], batch=batch, tune_secs=sorted(budgets), settings=settings):
+            print(summary_line(run), flush=True)
+            failed |= bool(run.problem)
     return _report(args) or int(failed)
 
 
@@ -97,6 +98,7 @@ def _parse_args() -> argparse.Namespace:
     add("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of all (default: %(default)s)")
     add("--log", metavar="URL", help="tuning log (default: tuning.db in the folder)")
     add("--tune-secs", type=_ints, metavar="SECS,SECS", help="tune each model first (default: 0)")
+    add("--patience", type=int, help="of `tunewright tune`, to go on when every task has stalled")
     add("--rounds", type=int, default=20, help="interleaved turns of each (default: %(default)s)")
     add("--cache", type=Path, help="folder of the zoo's ONNX files")
     add("--without-torch", action="store_true", help="race ONNX Runtime only")

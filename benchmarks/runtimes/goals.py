@@ -28,12 +28,12 @@ class Verdict:
 
 
 def judge(runs: Sequence[ModelRun]) -> list[Verdict]:
-    """One verdict per goal, of batch 1; a log that was taken as it was counts as full tuning.
+    """One verdict per goal, of batch 1; a log that was only taken as it was counts as full tuning.
 
     Of several times of tuning the longest counts, and for a short one the longest of those.
     """
     single = [run for run in runs if run.batch == 1]
-    full = longest_tuned(run for run in single if not 0 < run.tune_secs <= FULL_TUNING_SECS)
+    full = [run for run in longest_tuned(single) if not 0 < run.tune_secs <= FULL_TUNING_SECS]
     short = longest_tuned(run for run in single if 0 < run.tune_secs <= FULL_TUNING_SECS)
     single = longest_tuned(single)
     return [

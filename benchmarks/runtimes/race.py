@@ -1,13 +1,19 @@
-"""One model after the other: made, tuned, compiled, raced against its peers, and taken apart."""
+"""One model: made, tuned, compiled, raced against its peers, and taken apart.
+
+What several times of tuning made of it is in one race, so that a machine's drift is not taken for a gain.
+"""
 
 import importlib.metadata
 import os
 import platform
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from runtimes import profiles
 from runtimes.results import ONNX_RUNTIME, OURS, PYTORCH, TORCH_COMPILE, ModelRun, Timing, save_run
@@ -22,15 +28,15 @@ _SETUP_TIMEOUT_SECS = 900.0  # inductor compiles some hundred C++ files, one aft
 
 @dataclass(frozen=True, slots=True)
 class RaceSettings:
-    """`log`: URL of the tuning log. `tune_secs`: tune each model for this long first; 0: not at all."""
+    """`log`: URL of the tuning log. `patience`: of `tunewright tune`, None for its default."""
 
     out: Path
     cache: Path
     log: str
     num_threads: int
-    tune_secs: float = 0.0
     num_rounds: int = 20
     with_torch: bool = True
+    patience: int | None = None
 
     @property
     def cpus(self) -> tuple[int, ...]:
@@ -41,13 +47,23 @@ class CommandFailed(RuntimeError):
     """A tunewright command did not work; the message is its last line."""
 
 
-def race(model: ZooModel, *, batch: int, settings: RaceSettings) -> ModelRun:
-    """Everything about one model; what fails is told in the result, which is saved in any case."""
+def race(
+    model: ZooModel, *, batch: int, tune_secs: Sequence[float], settings: RaceSettings
+) -> list[ModelRun]:
+    """Everything about one model; what fails is told in the results, which are saved in any case.
+
+    Args:
+        tune_secs: seconds of tuning in all after which it is compiled and raced, ascending: each goes on
+            where the one before has stopped. 0 takes the log as it is.
+
+    Returns:
+        One result for each of `tune_secs`, all from one race.
+    """
     run = ModelRun(
         model=model.name,
         batch=batch,
         recipe=model.recipe,
-        tune_secs=settings.tune_secs,
+        tune_secs=0.0,
         num_threads=settings.num_threads,
         machine=_machine(),
         versions=_versions(),
@@ -55,56 +71,88 @@ def race(model: ZooModel, *, batch: int, settings: RaceSettings) -> ModelRun:
         finished_at="",
         cpus=settings.cpus,
     )
+    runs = [replace(run, tune_secs=secs) for secs in tune_secs]
     try:
-        run = _raced(run, model, settings)
+        files = model_files(model, batch=batch, cache=settings.cache)
+        runs = _tuned(runs, files.onnx, settings)
+        runs = _raced(runs, files, settings)
+        runs = _taken_apart(runs, files, settings)
     except (ZooError, CommandFailed, TunewrightError, RuntimeError, subprocess.TimeoutExpired) as exc:
-        run = replace(run, problem=f"{type(exc).__name__}: {exc}")
-    run = replace(run, finished_at=datetime.now(UTC).isoformat(timespec="seconds"))
-    save_run(run, settings.out)
-    return run
+        runs = [replace(run, problem=run.problem or f"{type(exc).__name__}: {exc}") for run in runs]
+    finished_at = datetime.now(UTC).isoformat(timespec="seconds")
+    runs = [replace(run, finished_at=finished_at) for run in runs]
+    for run in runs:
+        save_run(run, settings.out)
+    return runs
 
 
-def _raced(run: ModelRun, model: ZooModel, settings: RaceSettings) -> ModelRun:
-    files = model_files(model, batch=run.batch, cache=settings.cache)
-    folder = settings.out / "compiled" / f"{model.name}-b{run.batch}"
-    bundle: Path | None = folder
-    try:
-        _tune_and_compile(files.onnx, folder, settings)
-    except CommandFailed as exc:  # what the peers do with it is worth knowing all the same
-        run, bundle = replace(run, problem=str(exc)), None
+def _tuned(runs: Sequence[ModelRun], model: Path, settings: RaceSettings) -> list[ModelRun]:
+    """Tune and compile for one after the other; a failure is its `problem`."""
+    options = ["--threads", str(settings.num_threads), "--log", settings.log]
+    patience = [] if settings.patience is None else ["--patience", str(settings.patience)]
+    _tunewright(settings, runs[0].stem, "machine", "peak", "--again", *options)
+    tuned: list[ModelRun] = []
+    budgeted = spent_secs = 0.0
+    for run in runs:
+        command, budget = "compile", []
+        if run.tune_secs > budgeted:
+            command, budget = "tune", ["--time-budget", f"{run.tune_secs - budgeted:g}s", *patience]
+        started = time.monotonic()
+        bundle = _bundle(run, settings)
+        try:
+            _tunewright(settings, run.stem, command, str(model), *options, *budget, "-o", str(bundle))
+        except CommandFailed as exc:  # what the peers do with it is worth knowing all the same
+            run = replace(run, problem=str(exc))
+        if budget:
+            spent_secs += time.monotonic() - started
+        budgeted = run.tune_secs
+        tuned.append(replace(run, spent_secs=spent_secs))
+    return tuned
+
+
+def _raced(runs: Sequence[ModelRun], files: ModelFiles, settings: RaceSettings) -> list[ModelRun]:
     options = BenchOptions(
         settings.num_threads, settings.num_rounds, setup_timeout_secs=_SETUP_TIMEOUT_SECS, cpus=settings.cpus
     )
-    report = bench_models(_contestants(files, bundle, settings), options, inputs=input_specs(files.onnx))
-    run = replace(run, timings=_timings(report))
-    if bundle is None:
-        return run
-    ours, theirs = (
-        profiles.profile(kind, bundle, files.onnx, cpus=settings.cpus, log=settings.log)
-        for kind in ("tunewright", "onnxruntime")
-    )
-    return replace(
-        run,
-        kernels=profiles.to_kernels(ours),
-        model_secs=ours["model_secs"],
-        between_secs=ours["between_secs"],
-        peak_flop_per_sec=ours["peak_flop_per_sec"],
-        peer_ops=profiles.to_ops(theirs),
-    )
+    ours = {run.stem: _bundle(run, settings) for run in runs if not run.problem}
+    report = bench_models(_contestants(files, ours, settings), options, inputs=input_specs(files.onnx))
+    timings = _timings(report)
+    peers = [timing for timing in timings if timing.label not in ours]
+    own = {timing.label: replace(timing, label=OURS) for timing in timings if timing.label in ours}
+    return [replace(run, timings=[own[run.stem], *peers] if run.stem in own else peers) for run in runs]
 
 
-def _tune_and_compile(model: Path, bundle: Path, settings: RaceSettings) -> None:
-    bundle.parent.mkdir(parents=True, exist_ok=True)
-    options = ["--threads", str(settings.num_threads), "--log", settings.log]
-    _tunewright(settings, bundle.name, "machine", "peak", "--again", *options)
-    command, budget = "compile", []
-    if settings.tune_secs:
-        command, budget = "tune", ["--time-budget", f"{settings.tune_secs:g}s"]
-    _tunewright(settings, bundle.name, command, str(model), *options, *budget, "-o", str(bundle))
+def _taken_apart(runs: Sequence[ModelRun], files: ModelFiles, settings: RaceSettings) -> list[ModelRun]:
+    """Ours kernel by kernel, ONNX Runtime by type of operator."""
+    theirs: dict[str, Any] = {}
+    taken: list[ModelRun] = []
+    for run in runs:
+        if not run.problem:
+            bundle = _bundle(run, settings)
+            ours = _profile("tunewright", bundle, files, settings)
+            theirs = theirs or _profile("onnxruntime", bundle, files, settings)
+            run = replace(
+                run,
+                kernels=profiles.to_kernels(ours),
+                model_secs=ours["model_secs"],
+                between_secs=ours["between_secs"],
+                peak_flop_per_sec=ours["peak_flop_per_sec"],
+                peer_ops=profiles.to_ops(theirs),
+            )
+        taken.append(run)
+    return taken
 
 
-def _contestants(files: ModelFiles, bundle: Path | None, settings: RaceSettings) -> list[Contestant]:
-    found = [Contestant(OURS, bundle)] if bundle else []
+def _profile(kind: str, bundle: Path, files: ModelFiles, settings: RaceSettings) -> dict[str, Any]:
+    return profiles.profile(kind, bundle, files.onnx, cpus=settings.cpus, log=settings.log)
+
+
+def _bundle(run: ModelRun, settings: RaceSettings) -> Path:
+    return settings.out / "compiled" / run.stem
+
+
+def _contestants(files: ModelFiles, ours: dict[str, Path], settings: RaceSettings) -> list[Contestant]:
+    found = [Contestant(label, bundle) for label, bundle in ours.items()]
     found.append(Contestant(ONNX_RUNTIME, files.onnx))
     if files.recipe and settings.with_torch:
         found.append(Contestant(PYTORCH, files.recipe, runner=f"{_RUNNERS}:make_eager"))

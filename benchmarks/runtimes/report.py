@@ -11,6 +11,7 @@ from runtimes.goals import Verdict, geometric_mean_ratio, judge, products_ratio
 from runtimes.results import OURS, PEERS, KernelTime, ModelRun, Ratio, load_runs, longest_tuned
 
 _MIN_SHARE = 0.005  # kernels below are one line together
+_STALLED = 0.95  # of its time: a session that ended so early ran out of tasks, not of time
 
 
 def write_report(folder: Path) -> str:
@@ -89,7 +90,7 @@ def _latencies(runs: Sequence[ModelRun], batch: int) -> str:
     several = len(last) < len(runs)
     rows = [
         [
-            run.model + (f", {run.tune_secs:g} s" if several else ""),
+            run.model + (_tuning(run) if several else ""),
             *(_latency(run, label) for label in labels),
             run.best_peer.label if run.best_peer else "-",
             _ratio(run.ratio),
@@ -102,9 +103,15 @@ def _latencies(runs: Sequence[ModelRun], batch: int) -> str:
         rows.append(["geometric mean", *["" for _ in labels], "", f"**{mean:.3f}**", ""])
     head = ["model", *(f"{label} (ms)" for label in labels), "best peer", "ours / best peer", "output error"]
     text = f"## Latency, batch {batch}\n\n" + markdown_table(head, rows)
-    notes = [note for run in runs for note in _problems(run)]
+    notes = list(dict.fromkeys(note for run in runs for note in _problems(run)))
     recipes = [f"- {run.model}: {run.recipe}" for run in last]
     return "\n".join([text, "", *notes, *([""] if notes else []), *recipes])
+
+
+def _tuning(run: ModelRun) -> str:
+    """What it was given and, where every task had stalled before, what it took."""
+    stalled = run.spent_secs is not None and run.spent_secs < _STALLED * run.tune_secs
+    return f", {run.tune_secs:g} s" + (f" (ended after {run.spent_secs:.0f})" if stalled else "")
 
 
 def _problems(run: ModelRun) -> list[str]:

@@ -71,7 +71,8 @@ class OpTime:
 class ModelRun:
     """One model at one batch.
 
-    `tune_secs`: what it was tuned for just before, 0 where the log was taken as it was. `model_secs` and
+    `tune_secs`: the time it was given to be tuned in, 0 where the log was taken as it was; `spent_secs`: the
+    time that took, with compiling: less where every task had stalled; None in older files. `model_secs` and
     `between_secs` (of it, outside kernels) were measured with the kernels. `problem`: why nothing of ours was
     raced, else empty.
     """
@@ -92,11 +93,17 @@ class ModelRun:
     between_secs: float | None = None
     peer_ops: Sequence[OpTime] = ()
     peak_flop_per_sec: float | None = None
+    spent_secs: float | None = None
     problem: str = ""
 
     @property
     def title(self) -> str:
         return f"{self.model}, batch {self.batch}" + (f", {self.tune_secs:g} s" if self.tune_secs else "")
+
+    @property
+    def stem(self) -> str:
+        """Name of its files."""
+        return f"{self.model}-b{self.batch}" + (f"-{self.tune_secs:g}s" if self.tune_secs else "")
 
     def timing(self, label: str) -> Timing | None:
         """None where it did not take part."""
@@ -143,8 +150,7 @@ def longest_tuned(runs: Iterable[ModelRun]) -> list[ModelRun]:
 
 
 def save_run(run: ModelRun, folder: Path) -> None:
-    tuned = f"-{run.tune_secs:g}s" if run.tune_secs else ""
-    save_json(asdict(run), folder / "raw" / f"{run.model}-b{run.batch}{tuned}.json")
+    save_json(asdict(run), folder / "raw" / f"{run.stem}.json")
 
 
 def load_runs(folder: Path) -> list[ModelRun]:

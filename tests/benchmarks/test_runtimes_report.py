@@ -48,11 +48,12 @@ def test_of_several_times_of_tuning_the_longest_counts(tmp_path: Path) -> None:
     ]
     assert verdict("15 minutes", *runs).value == pytest.approx(0.6)
     assert verdict("worst model, after full", *runs).value == pytest.approx(0.5)
-    for run in runs:
-        save_run(run, tmp_path)
+    assert verdict("worst model, after full", with_ratio("net", 2.0), runs[0]).value is None
+    for run, spent_secs in zip(runs, (None, 870.0, 1100.4), strict=True):
+        save_run(replace(run, spent_secs=spent_secs), tmp_path)
     report = write_report(tmp_path)
     rows = [line.split("|")[1].strip() for line in report.splitlines() if "| net, " in line]
-    assert rows[:3] == ["net, 120 s", "net, 900 s", "net, 3600 s"]
+    assert rows[:3] == ["net, 120 s", "net, 900 s", "net, 3600 s (ended after 1100)"]
 
 
 def test_the_share_of_the_peak_is_weighted_by_time_and_leaves_out_what_only_moves_bytes() -> None:
