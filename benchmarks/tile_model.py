@@ -21,7 +21,7 @@ from scipy.stats import spearmanr
 
 from tunewright.core.errors import TunewrightError
 from tunewright.core.log_url import log_url
-from tunewright.core.types import MeasureSuccess, TuningTask
+from tunewright.core.types import JOINED, MeasureSuccess, TuningTask
 from tunewright.scheduler.tuning import hardware_of
 from tunewright.search.decisions import DecisionPoint, DecisionSpace, Sketch
 from tunewright.tuning_logs import TuningLog
@@ -89,7 +89,7 @@ def _kind(task: TuningTask) -> str:
     if name.startswith("conv2d"):
         weights = name.partition(" * ")[2].partition(" ")[0].split("x")
         return "depthwise" if len(weights) == 4 and weights[2] == "1" else "convolution"
-    return "product" if name.startswith("matmul") else "other"
+    return "product" if name.removeprefix(JOINED).startswith("matmul") else "other"
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from tunewright.core.types import TargetSpec, TaskKey, TensorSpec, TuningTask, Workload
+from tunewright.core.types import JOINED, TargetSpec, TaskKey, TensorSpec, TuningTask, Workload
 
 if TYPE_CHECKING:
     # Imports ONNX, which commands that read the log alone need not wait for.
@@ -68,10 +69,17 @@ def roofline_secs(workload: Workload, target: TargetSpec) -> float:
 
 
 def task_name(workload: Workload) -> str:
-    """conv2d_add_relu of three arguments -> "conv2d_add_relu 64x56x56 * 64x64x3x3 -> 64x56x56"."""
+    """conv2d_add_relu of three arguments -> "conv2d_add_relu 64x56x56 * 64x64x3x3 -> 64x56x56".
+
+    Of joined images that are read in place "joined_matmul 55x55x64 + 55x55x64 * 128x16 -> 55x55x16".
+    """
     inputs = [arg for arg in workload.args[:-1] if len([n for n in arg.shape if n != 1]) > 1]
-    operands = " * ".join(_shape(arg) for arg in inputs[:2]) or _shape(workload.args[0])
-    return f"{workload.name} {operands} -> {_shape(workload.args[-1])}"
+    count = 1
+    if workload.name.startswith(JOINED):
+        count = sum(1 for _ in takewhile(lambda arg: arg.shape[:-1] == inputs[0].shape[:-1], inputs))
+    operands = [" + ".join(map(_shape, inputs[:count])), *map(_shape, inputs[count : count + 1])]
+    shown = " * ".join(filter(None, operands)) or _shape(workload.args[0])
+    return f"{workload.name} {shown} -> {_shape(workload.args[-1])}"
 
 
 def _shape(spec: TensorSpec) -> str:

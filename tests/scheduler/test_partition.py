@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 
 from tests.models import dense_net, embedding_net, residual_net
-from tunewright.core.types import TargetSpec
+from tunewright.core.types import TargetSpec, TensorSpec, Workload, WorkloadKey
 from tunewright.scheduler.importer import import_model
-from tunewright.scheduler.partition import partition, predicted_secs
+from tunewright.scheduler.partition import partition, predicted_secs, task_name
 
 pytestmark = [pytest.mark.tvm, pytest.mark.slow]
 
@@ -66,3 +66,33 @@ def test_integer_indices_make_tasks_too(tmp_path: Path) -> None:
     parts = partition(import_model(embedding_net(tmp_path / "m.onnx"), target=TARGET))
     take = next(task for task in parts.tasks if task.workload.name.startswith("take"))
     assert [arg.dtype for arg in take.workload.args] == ["float32", "int64", "float32"]
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes", "shown"),
+    [
+        ("matmul", [(128, 768), (768, 64), (128, 64)], "128x768 * 768x64 -> 128x64"),
+        (
+            "joined_matmul_add",
+            [(1, 55, 55, 64), (1, 55, 55, 32), (96, 16), (1, 1, 1, 16), (1, 55, 55, 16)],
+            "55x55x64 + 55x55x32 * 96x16 -> 55x55x16",
+        ),
+        (
+            "joined_winograd_conv2d",
+            [(1, 8, 8, 16), (1, 8, 8, 16), (1, 8, 8, 8), (4, 4, 40, 24), (1, 8, 8, 24)],
+            "8x8x16 + 8x8x16 + 8x8x8 * 4x4x40x24 -> 8x8x24",
+        ),
+        (  # scores of an attention layer, and a bias for each pair
+            "matmul_add",
+            [(1, 4, 64, 32), (1, 4, 64, 32), (64, 64), (1, 4, 64, 64)],
+            "4x64x32 * 4x64x32 -> 4x64x64",
+        ),
+        ("concatenate", [(1, 8, 8, 4), (1, 8, 8, 4), (1, 8, 8, 8)], "8x8x4 * 8x8x4 -> 8x8x8"),
+        ("full", [(3,)], "3 -> 3"),
+    ],
+)
+def test_names_show_operands_and_the_parts_of_joined_ones(
+    name: str, shapes: list[tuple[int, ...]], shown: str
+) -> None:
+    args = tuple(TensorSpec(shape, "float32") for shape in shapes)
+    assert task_name(Workload(name, WorkloadKey("1-0"), "", args, 0.0)) == f"{name} {shown}"

@@ -48,6 +48,10 @@ class TensorSpec:
         return math.prod(self.shape) * max(1, int(bits.group()) // 8 if bits else 1)
 
 
+JOINED = "joined_"
+"""What the name of a workload begins with whose first operands are parts of one image, read in place."""
+
+
 @dataclass(frozen=True, slots=True)
 class Workload:
     """A computation without hardware: one canonical TIR function.

@@ -14,14 +14,14 @@ import tvm
 from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from tunewright.core.tvm_adapter.graph_rewrites import rewritten
+from tunewright.core.tvm_adapter.graph_rewrites import bindings, readers_of, rewritten
 
 _MATMUL = tvm.ir.Op.get("relax.matmul")
 _MOVES = {tvm.ir.Op.get(f"relax.{name}") for name in ("reshape", "permute_dims")}
 _ELEMENTWISE = {tvm.ir.Op.get(f"relax.{name}") for name in ("add", "multiply", "divide", "subtract")}
 
 Definitions = Mapping[relax.Var, relax.Expr]
-Readers = Mapping[relax.Var, Sequence[relax.Var]]
+Readers = Mapping[relax.Var, Sequence[relax.Binding]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class _Branch:
 def combine_products(mod: tvm.IRModule) -> tvm.IRModule:
     """The module with products of one activation and several weights combined, where their parts are free."""
     func = mod["main"]
-    definitions = {binding.var: binding.value for block in func.body.blocks for binding in block.bindings}
+    definitions = {binding.var: binding.value for binding in bindings(func)}
     branches = _find_branches(func, definitions)
     if not branches:
         return mod
@@ -45,10 +45,10 @@ def combine_products(mod: tvm.IRModule) -> tvm.IRModule:
 
 def _find_branches(func: relax.Function, definitions: Definitions) -> dict[relax.Var, _Branch]:
     weights = _weights(func, definitions)
-    readers = _readers(definitions)
+    readers = readers_of(func)
     groups: dict[relax.Var, list[relax.Var]] = {}
     for var, value in definitions.items():
-        if isinstance(value, relax.Call) and value.op == _MATMUL and _is_moved(var, definitions, readers):
+        if isinstance(value, relax.Call) and value.op == _MATMUL and _is_moved(var, readers):
             left, right = value.args
             if left not in weights and right in weights and _is_static(right):
                 groups.setdefault(left, []).append(var)
@@ -77,31 +77,21 @@ def _weights(func: relax.Function, definitions: Definitions) -> set[relax.Var]:
     return weights
 
 
-def _readers(definitions: Definitions) -> Readers:
-    readers: dict[relax.Var, list[relax.Var]] = {}
-    for var, value in definitions.items():
-        if isinstance(value, relax.Call):
-            for operand in value.args:
-                if isinstance(operand, relax.Var):
-                    readers.setdefault(operand, []).append(var)
-    return readers
-
-
 def _is_static(weight: relax.Expr) -> bool:
     extents = weight.ty.shape.values if isinstance(weight.ty.shape, relax.ShapeExpr) else ()
     return len(extents) == 2 and all(isinstance(extent, tvm.tirx.IntImm) for extent in extents)
 
 
-def _is_moved(product: relax.Var, definitions: Definitions, readers: Readers) -> bool:
+def _is_moved(product: relax.Var, readers: Readers) -> bool:
     """Whether all that is done with a product is to add to it or scale it, and then to move its elements."""
     waiting, seen = [product], {product}
     while waiting:
         following = readers.get(waiting.pop(), ())
         for reader in following:
-            op = definitions[reader].op
-            if op in _ELEMENTWISE and reader not in seen:
-                seen.add(reader)
-                waiting.append(reader)
+            op = reader.value.op if isinstance(reader.value, relax.Call) else None
+            if op in _ELEMENTWISE and reader.var not in seen:
+                seen.add(reader.var)
+                waiting.append(reader.var)
             elif op not in _ELEMENTWISE | _MOVES:
                 return False
         if not following:

@@ -17,10 +17,16 @@ from tunewright.core.tile_rules import fullest_vector
 from tunewright.core.tvm_adapter.contraction import is_tileable
 from tunewright.core.tvm_adapter.expressions import joined
 from tunewright.core.tvm_adapter.graph_fusion import OUT_ELEMENTWISE_FUSIBLE
-from tunewright.core.tvm_adapter.graph_rewrites import bindings, rewritten, static_shape
+from tunewright.core.tvm_adapter.graph_rewrites import (
+    bindings,
+    joined_axis,
+    readers_of,
+    rewritten,
+    static_shape,
+)
 from tunewright.core.tvm_adapter.graph_winograd import emit_winograd, is_faster_by_winograd
 from tunewright.core.tvm_adapter.target import vector_lanes
-from tunewright.core.types import TargetSpec
+from tunewright.core.types import JOINED, TargetSpec
 
 _CONCAT, _CONVOLUTION, _MATMUL = (
     tvm.ir.Op.get(f"relax.{name}") for name in ("concat", "nn.conv2d", "matmul")
@@ -33,6 +39,7 @@ _MULTIPLE = 8
 _IMAGE_RANK = 4
 
 Parts = Mapping[relax.Var, Sequence[relax.Expr]]
+Readers = Mapping[relax.Var, Sequence[relax.Binding]]
 
 
 def read_in_place(mod: tvm.IRModule, target: TargetSpec) -> tvm.IRModule:
@@ -40,30 +47,19 @@ def read_in_place(mod: tvm.IRModule, target: TargetSpec) -> tvm.IRModule:
     lanes = vector_lanes(target)
     main = mod["main"]
     calls = {one.var: one.value for one in bindings(main) if isinstance(one.value, relax.Call)}
-    readers = _readers(main)
+    readers = readers_of(main)
     parts: dict[relax.Var, Sequence[relax.Expr]] = {}
     pooled: dict[relax.Var, Sequence[relax.Expr]] = {}
     for var, call in calls.items():
         found = _parts(call, calls, readers) if isinstance(var, relax.DataflowVar) else ()
-        if found and all(_reads_parts(reader, var, lanes) for reader in readers.get(var, ())):
+        if found and all(_reads_parts(reader.value, var, lanes) for reader in readers.get(var, ())):
             (parts if call.op == _CONCAT else pooled)[var] = found
     if not parts and not pooled:
         return mod
     return relax.transform.DeadCodeElimination()(rewritten(_InPlace(mod, parts, pooled), mod))
 
 
-def _readers(main: relax.Function) -> dict[relax.Var, list[relax.Expr]]:
-    """Whatever is computed from each variable."""
-    readers: dict[relax.Var, list[relax.Expr]] = {}
-    for binding in bindings(main):
-        for var in relax.analysis.free_vars(binding.value):
-            readers.setdefault(var, []).append(binding.value)
-    return readers
-
-
-def _parts(
-    call: relax.Call, calls: Mapping[relax.Var, relax.Call], readers: Mapping[relax.Var, Sequence[relax.Expr]]
-) -> Sequence[relax.Expr]:
+def _parts(call: relax.Call, calls: Mapping[relax.Var, relax.Call], readers: Readers) -> Sequence[relax.Expr]:
     """What a call joins, or what is joined and then only pooled by it; empty where that has no such parts."""
     if call.op in _POOLS and call.attrs.layout == call.attrs.out_layout == "NHWC":
         (image,) = call.args
@@ -75,7 +71,7 @@ def _parts(
     fields = list(call.args[0].fields)
     shapes = [static_shape(field.ty) for field in fields]
     is_image = all(shape is not None and len(shape) == _IMAGE_RANK for shape in shapes)
-    if not is_image or int(call.attrs.axis) not in (-1, _IMAGE_RANK - 1) or len(fields) > _MOST_PARTS:
+    if not is_image or joined_axis(call) != _IMAGE_RANK - 1 or len(fields) > _MOST_PARTS:
         return ()
     has_whole_vectors = all(shape[-1] % _MULTIPLE == 0 for shape in shapes)  # type: ignore[index]
     return fields if has_whole_vectors and str(call.ty.dtype) == "float32" else ()
@@ -129,7 +125,7 @@ class _InPlace(PyExprMutator):  # type: ignore[misc]  # TVM has no types
             _product,
             parts,
             weight,
-            primfunc_name_hint="matmul",
+            primfunc_name_hint=f"{JOINED}matmul",
             primfunc_attrs={"op_pattern": OUT_ELEMENTWISE_FUSIBLE},
         )
 

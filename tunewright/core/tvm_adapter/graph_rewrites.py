@@ -54,6 +54,21 @@ def bindings(func: relax.Function) -> Iterator[relax.Binding]:
         yield from block.bindings
 
 
+def readers_of(func: relax.Function) -> dict[relax.Var, list[relax.Binding]]:
+    """The bindings of a function that read each variable, in order; none of what is only returned."""
+    readers: dict[relax.Var, list[relax.Binding]] = {}
+    for binding in bindings(func):
+        for var in relax.analysis.free_vars(binding.value):
+            readers.setdefault(var, []).append(binding)
+    return readers
+
+
+def joined_axis(concat: relax.Call) -> int:
+    """The axis that a concat joins along, counted from the front."""
+    axis = int(concat.attrs.axis)
+    return axis if axis >= 0 else axis + int(concat.ty.ndim)
+
+
 def weight_values(
     mod: tvm.IRModule, params: Sequence[npt.NDArray[Any]], names: Sequence[str]
 ) -> dict[relax.Var, npt.NDArray[Any]]:
@@ -201,11 +216,11 @@ class _Views(PyExprMutator):  # type: ignore[misc]  # TVM has no types
         for field in self._fields(call.args[0]):
             origin = _origin(self, field)
             is_alike = isinstance(origin, relax.Call) and origin.op == _CONCAT
-            if is_alike and _axis(origin) == _axis(call):
+            if is_alike and joined_axis(origin) == joined_axis(call):
                 fields += self._fields(origin.args[0])
             else:
                 fields.append(field)
-        return call if len(fields) > _MOST_JOINED else relax.op.concat(fields, axis=_axis(call))
+        return call if len(fields) > _MOST_JOINED else relax.op.concat(fields, axis=joined_axis(call))
 
     def _fields(self, value: relax.Expr) -> list[relax.Expr]:
         return list(_origin(self, value).fields)
@@ -231,11 +246,6 @@ class _Views(PyExprMutator):  # type: ignore[misc]  # TVM has no types
 def _origin(rewriter: PyExprMutator, value: relax.Expr) -> relax.Expr:
     """What a variable is bound to; None where it is a parameter."""
     return rewriter.lookup_binding(value) if isinstance(value, relax.Var) else value
-
-
-def _axis(concat: relax.Call) -> int:
-    axis = int(concat.attrs.axis)
-    return axis if axis >= 0 else axis + int(concat.ty.ndim)
 
 
 def looks_at_single_pixels(convolution: relax.Call) -> bool:

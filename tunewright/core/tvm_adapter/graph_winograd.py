@@ -17,6 +17,7 @@ from tvm.relax.expr_functor import PyExprMutator, mutator
 from tunewright.core.tvm_adapter.expressions import joined
 from tunewright.core.tvm_adapter.graph_fusion import OPAQUE, OUT_ELEMENTWISE_FUSIBLE
 from tunewright.core.tvm_adapter.graph_rewrites import rewritten, static_shape
+from tunewright.core.types import JOINED
 
 _CONVOLUTION = tvm.ir.Op.get("relax.nn.conv2d")
 _TILE, _STEP, _TAPS = 4, 2, 3
@@ -60,7 +61,7 @@ def emit_winograd(
         convolution,
         list(images),
         kernels,
-        primfunc_name_hint="winograd_conv2d",
+        primfunc_name_hint="winograd_conv2d" if len(images) == 1 else f"{JOINED}winograd_conv2d",
         primfunc_attrs={"op_pattern": OUT_ELEMENTWISE_FUSIBLE},
     )
 
