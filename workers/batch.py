@@ -53,11 +53,16 @@ class Memory:
 
 
 class Batch:
-    """Measures some inputs; `results` fills up, LOST ones are left out for the caller to try again."""
+    """Measures some inputs; `results` fills up, LOST ones are left out for the caller to try again.
+
+    Children that have been timed end while the caller does something else, such as search: `jobs`, the
+    conversation of all batches, knows them, and the next timing waits for them.
+    """
 
     def __init__(
         self,
         pool: Pool,
+        jobs: Conversation,
         config: WorkerConfig,
         memory: Memory,
         inputs: Sequence[MeasureInput],
@@ -69,7 +74,7 @@ class Batch:
         self._memory = memory
         self._inputs = inputs
         self._clock = clock
-        self._jobs = Conversation(pool)
+        self._jobs = jobs
         self._incumbents: dict[TaskKey, float] = {}
         self._yardstick_secs: float | None = None  # now
         self._doomed: list[Trial] = []  # their children are of no use any more
@@ -106,7 +111,7 @@ class Batch:
             raced = self._interleaved(trials, rounds=rounds, rng=rng, stays=indices[0])
             for trial, result in self._judged(_levelled(raced)):
                 self._settle(trial, result)
-            self._see_off(trials)
+            self._dismiss(trials)
             self.run_wall_secs += self._clock() - start
 
     def interleave(self, indices: Sequence[int], *, rounds: int, rng: np.random.Generator) -> None:
@@ -126,7 +131,7 @@ class Batch:
                     self._settle(trial, trial.success(outcome, is_verified=False))
                 else:
                     self._settle(trial, outcome)
-            self._see_off(trials)
+            self._dismiss(trials)
             self.run_wall_secs += self._clock() - start
 
     def verify(self, indices: Sequence[int]) -> None:
@@ -162,6 +167,7 @@ class Batch:
         memory.references.finish(self._jobs)
         memory.yardstick.finish()
         self._see_off_doomed()
+        self._jobs.await_dismissed()
         self.build_wall_secs += self._clock() - start
 
     def _receive(self, finished: Iterable[Finished], ready: "_Ready") -> None:
@@ -199,8 +205,8 @@ class Batch:
         if has_moved(before, now := self._yardstick_samples()):
             self._measure_again(trials, results)
             is_noisy = has_moved(now, self._yardstick_samples())
-        self._see_off_doomed()
-        self._see_off(trials)
+        self._dismiss([*self._doomed, *trials])
+        self._doomed.clear()
         self.run_wall_secs += self._clock() - start
         around_secs = (min(before) + min(now)) / 2 if before and now else None
         return [(t, _watched(results[t.index], around_secs, is_noisy=is_noisy)) for t in trials]
@@ -366,6 +372,10 @@ class Batch:
     def _see_off(self, trials: Sequence[Trial]) -> None:
         """Have children end, and wait until they are gone."""
         self._jobs.finish_all([trial.job_id for trial in trials], limit_secs=_EXIT_LIMIT_SECS)
+
+    def _dismiss(self, trials: Sequence[Trial]) -> None:
+        """Have children end while nothing is timed; `_build` waits until they are gone."""
+        self._jobs.dismiss([trial.job_id for trial in trials], limit_secs=_EXIT_LIMIT_SECS)
 
     def _see_off_doomed(self) -> None:
         self._see_off(self._doomed)

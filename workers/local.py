@@ -54,6 +54,7 @@ class LocalMeasurer(Closeable):
         self.stats = MeasurerStats()
         self.pool = Pool(config.build_cpus, jobs_module=config.jobs_module)
         self.pool.warm_up()
+        self._jobs = Conversation(self.pool)
         self._references = References(config.build_cpus)
         yardstick = Yardstick(self.pool, config)
         self._memory = Memory(self._references, KnownKernels(), BuildLimits(), Pace(), yardstick)
@@ -149,7 +150,7 @@ class LocalMeasurer(Closeable):
                     f"the target runs kernels on {wanted} threads, but {given} CPUs are kept for timing; "
                     "make the measurer for the target's number of threads"
                 )
-        return Batch(self.pool, self._config, self._memory, inputs)
+        return Batch(self.pool, self._jobs, self._config, self._memory, inputs)
 
     def _run(
         self, batch: Batch, indices: list[int], chunk: int, measure: Callable[[list[int]], None]

@@ -4,6 +4,7 @@ import dataclasses
 import logging
 import os
 import signal
+import time
 
 import numpy as np
 import psutil
@@ -89,8 +90,10 @@ def test_a_steady_machine_is_not_noisy_and_its_yardstick_may_die(
     task = matmul_task(32)
     measurer.measure([measure_input(task, default_trace_json(task))])
     assert measurer.pool.zygote_pid is not None
-    (yardstick,) = psutil.Process(measurer.pool.zygote_pid).children()
-    os.kill(yardstick.pid, signal.SIGKILL)
+    zygote = psutil.Process(measurer.pool.zygote_pid)
+    while len(children := zygote.children()) > 1:  # the candidate ends by itself
+        time.sleep(0.01)
+    os.kill(children[0].pid, signal.SIGKILL)
     other = matmul_task(36)
     with caplog.at_level(logging.WARNING):
         (result,) = measurer.measure([measure_input(other, default_trace_json(other))])

@@ -65,7 +65,8 @@ def test_every_fault_is_its_own_failure_and_good_candidates_go_on(measurer: Loca
     assert isinstance(first, MeasureSuccess)
     assert isinstance(last, MeasureSuccess)
     assert measurer.pool.zygote_pid is not None
-    assert psutil.Process(measurer.pool.zygote_pid).children(recursive=True) == []
+    children = psutil.Process(measurer.pool.zygote_pid).children(recursive=True)
+    assert psutil.wait_procs(children, timeout=5)[1] == [], "all end by themselves"
 
 
 def test_death_of_the_zygote_costs_only_the_candidate_that_killed_it(
@@ -92,9 +93,11 @@ def test_descriptors_do_not_leak(measurer: LocalMeasurer) -> None:
         for trace in (default_trace_json(task), "run:segfault", "build:exit", "wrong")
     ]
     measurer.measure(inputs)
+    measurer.verify(inputs[:1])  # waits for all children
     zygote_pid = measurer.pool.zygote_pid
     before = _open_files(os.getpid()), _open_files(zygote_pid)
     measurer.measure(inputs * 2)
+    measurer.verify(inputs[:1])
     assert (_open_files(os.getpid()), _open_files(zygote_pid)) == before
 
 

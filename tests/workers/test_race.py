@@ -22,7 +22,7 @@ class Judge(Batch):
 
     def __init__(self, wrong: set[int]) -> None:
         nothing: Any = None
-        super().__init__(nothing, WorkerConfig((0,), (0,)), nothing, [])
+        super().__init__(nothing, nothing, WorkerConfig((0,), (0,)), nothing, [])
         self.wrong = wrong
         self.compared: list[int] = []
 
