@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tunewright.core.tvm_adapter.canonical import tensor_args
-from tunewright.core.tvm_adapter.kernel import build_kernel
+from tunewright.core.tvm_adapter.kernel import BoundKernel, build_kernel
 from tunewright.core.tvm_adapter.peak_kernels import PeakKernel, multiply_adds, updates
 from tunewright.core.tvm_adapter.target import vector_lanes
 from tunewright.core.types import FailureKind, TargetSpec
@@ -29,15 +29,27 @@ def measure_peak(target: TargetSpec, cpus: Sequence[int]) -> Message:
     """
     set_kernel_threads(target.num_threads, cpus)
     threads, lanes = target.num_threads, vector_lanes(target)
-    flop_per_sec = max(
-        _rate(multiply_adds(threads, lanes, rows=rows, vectors=vectors), target) for rows, vectors in _TILES
-    )
+    _, _, flop_per_sec = fastest_multiply_adds(target)
     sizes = [size for size in _WORKING_SET_BYTES if size <= available_memory_bytes() // 4]
-    bandwidths = [(size, _rate(updates(threads, lanes, size), target)) for size in sizes]
+    bandwidths = [(size, _measured(updates(threads, lanes, size), target)[1]) for size in sizes]
     return {"flop_per_sec": flop_per_sec, "bandwidths": bandwidths}
 
 
-def _rate(kernel: PeakKernel, target: TargetSpec) -> float:
+def fastest_multiply_adds(target: TargetSpec) -> tuple[BoundKernel, float, float]:
+    """The kernel that reaches most, FLOP of one call, and FLOP per second in the fastest of some samples.
+
+    Raises:
+        JobError: a kernel gives wrong numbers.
+    """
+    found = []
+    for rows, vectors in _TILES:
+        kernel = multiply_adds(target.num_threads, vector_lanes(target), rows=rows, vectors=vectors)
+        bound, rate = _measured(kernel, target)
+        found.append((bound, kernel.amount, rate))
+    return max(found, key=lambda item: item[2])
+
+
+def _measured(kernel: PeakKernel, target: TargetSpec) -> tuple[BoundKernel, float]:
     """Amount per second in the fastest sample: disturbances only ever add time."""
     specs = tensor_args(kernel.module["main"])
     rng = np.random.default_rng(0)
@@ -47,7 +59,7 @@ def _rate(kernel: PeakKernel, target: TargetSpec) -> float:
     bound.poison()
     bound.run()
     _check(inputs, bound.outputs()[0])
-    return kernel.amount / min(bound.time(1) for _ in range(_NUM_SAMPLES))
+    return bound, kernel.amount / min(bound.time(1) for _ in range(_NUM_SAMPLES))
 
 
 def _check(inputs: Sequence[np.ndarray], output: np.ndarray) -> None:

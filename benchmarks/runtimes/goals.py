@@ -99,23 +99,29 @@ def _at_most(text: str, values: dict[str, float | None], limit: float) -> Verdic
 def _of_peak(runs: Sequence[ModelRun]) -> Verdict:
     """Time-weighted over the kernels that do much with every byte.
 
-    Of the fastest peak that a run of the same machine and threads knew: others were taken in slow moments.
+    Of the peak that was measured beside them. Else, and in the note, of the fastest that a run of the same
+    machine and threads knew: others were taken in slow moments.
     """
     peaks: dict[tuple[str, int], float] = {}
     for run in runs:
         place = (run.machine["fingerprint"], run.num_threads)
         peaks[place] = max(run.peak_flop_per_sec or 0.0, peaks.get(place, 0.0))
-    work_secs = spent_secs = 0.0
+    work_secs = work_secs_at_most = spent_secs = 0.0
     names = set()
     for run in runs:
-        peak = peaks[run.machine["fingerprint"], run.num_threads]
+        fastest = peaks[run.machine["fingerprint"], run.num_threads]
+        peak = run.peak_beside_flop_per_sec or fastest
         for kernel in run.kernels:
-            if not (peak and kernel.flop and kernel.num_bytes and kernel.secs):
+            if not (fastest and kernel.flop and kernel.num_bytes and kernel.secs):
                 continue
             if kernel.flop / kernel.num_bytes > _HIGH_INTENSITY:
                 work_secs += kernel.num_calls * kernel.flop / peak
+                work_secs_at_most += kernel.num_calls * kernel.flop / fastest
                 spent_secs += kernel.total_secs
                 names.add(kernel.name)
     value = work_secs / spent_secs if spent_secs else None
+    note = f"{len(names)} kernels"
+    if spent_secs:
+        note += f"; {work_secs_at_most / spent_secs:.3f} of the fastest peak of all runs"
     text = f"share of the measured peak, kernels above {_HIGH_INTENSITY:.0f} FLOP/byte"
-    return Verdict(text, "≥ 0.75", value, None if value is None else value >= 0.75, f"{len(names)} kernels")
+    return Verdict(text, "≥ 0.75", value, None if value is None else value >= 0.75, note)

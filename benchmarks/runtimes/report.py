@@ -64,6 +64,10 @@ def _conditions(runs: Sequence[ModelRun]) -> str:
         lines.append(f"- {threads} threads, {tuned}: {', '.join(names)}")
     for peak in sorted({run.peak_flop_per_sec for run in runs if run.peak_flop_per_sec}):
         lines.append(f"- Measured peak: {peak / 1e9:.0f} GFLOP/s")
+    beside = [run for run in runs if run.peak_beside_flop_per_sec]
+    if beside:
+        peaks = ", ".join(f"{run.title} {(run.peak_beside_flop_per_sec or 0) / 1e9:.0f}" for run in beside)
+        lines.append(f"- Peak beside the kernels, GFLOP/s: {peaks}")
     load = max(run.load_before[0] for run in runs)
     lines.append(
         f"- Load average before a model: at most {load:.1f}; last finished {max(r.finished_at for r in runs)}"

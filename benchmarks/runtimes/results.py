@@ -73,8 +73,9 @@ class ModelRun:
 
     `tune_secs`: the time it was given to be tuned in, 0 where the log was taken as it was; `spent_secs`: the
     time that took, with compiling: less where every task had stalled; None in older files. `model_secs` and
-    `between_secs` (of it, outside kernels) were measured with the kernels. `problem`: why nothing of ours was
-    raced, else empty.
+    `between_secs` (of it, outside kernels) were measured with the kernels, and so was the machine's peak
+    `peak_beside_flop_per_sec` (None in older files); `peak_flop_per_sec` is the log's. `problem`: why nothing
+    of ours was raced, else empty.
     """
 
     model: str
@@ -93,6 +94,7 @@ class ModelRun:
     between_secs: float | None = None
     peer_ops: Sequence[OpTime] = ()
     peak_flop_per_sec: float | None = None
+    peak_beside_flop_per_sec: float | None = None
     spent_secs: float | None = None
     problem: str = ""
 

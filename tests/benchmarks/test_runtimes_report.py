@@ -62,6 +62,9 @@ def test_the_share_of_the_peak_is_weighted_by_time_and_leaves_out_what_only_move
     copy = KernelTime("c", "copy", 1, 9.0, "record", 1e3, 1000, 0.1)
     run = replace(RUN, kernels=[fast, slow, copy], peak_flop_per_sec=1e10)
     assert verdict("share of the measured peak", run).value == pytest.approx((0.8 + 3 * 0.4) / 4)
+    slower = verdict("share of the measured peak", replace(run, peak_beside_flop_per_sec=8e9))
+    assert slower.value == pytest.approx((1.0 + 3 * 0.5) / 4)
+    assert "2 kernels; 0.500 of the fastest" in slower.note
 
 
 def test_convolutions_and_products_are_compared_together() -> None:
