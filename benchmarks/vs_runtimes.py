@@ -10,8 +10,8 @@
 `run` makes each model's ONNX file (once, in the cache), tunes it for --tune-secs (0: takes the log as it is),
 compiles it, races it in fresh processes, takes it and ONNX Runtime apart kernel by kernel, and writes
 DIR/raw/MODEL-bBATCH-SECSs.json; doing it again replaces that file. Of several times of tuning each counts
-from the beginning and goes on where the one before has stopped (a session of its own, with new patience); all
-are in one race. `report` writes DIR/report.md from them.
+from the beginning: the session of the one before goes on; all are in one race. `report` writes DIR/report.md
+from them.
 
 Models that come from PyTorch, and PyTorch as contestant, need `pip install tunewright[runtimes]` and, for
 torch.compile, a C++ compiler; a contestant that cannot run is reported with its reason, the others go on.

@@ -92,11 +92,12 @@ def _tuned(runs: Sequence[ModelRun], model: Path, settings: RaceSettings) -> lis
     patience = [] if settings.patience is None else ["--patience", str(settings.patience)]
     _tunewright(settings, runs[0].stem, "machine", "peak", "--again", *options)
     tuned: list[ModelRun] = []
-    budgeted = spent_secs = 0.0
+    spent_secs = 0.0
     for run in runs:
         command, budget = "compile", []
-        if run.tune_secs > budgeted:
-            command, budget = "tune", ["--time-budget", f"{run.tune_secs - budgeted:g}s", *patience]
+        if run.tune_secs:
+            # The same session, which goes on until it has had this time in all.
+            command, budget = "tune", ["--time-budget", f"{run.tune_secs:g}s", *patience]
         started = time.monotonic()
         bundle = _bundle(run, settings)
         try:
@@ -105,7 +106,6 @@ def _tuned(runs: Sequence[ModelRun], model: Path, settings: RaceSettings) -> lis
             run = replace(run, problem=str(exc))
         if budget:
             spent_secs += time.monotonic() - started
-        budgeted = run.tune_secs
         tuned.append(replace(run, spent_secs=spent_secs))
     return tuned
 
