@@ -99,8 +99,8 @@ def _at_most(text: str, values: dict[str, float | None], limit: float) -> Verdic
 def _of_peak(runs: Sequence[ModelRun]) -> Verdict:
     """Time-weighted over the kernels that do much with every byte.
 
-    Of the peak that was measured beside them. Else, and in the note, of the fastest that a run of the same
-    machine and threads knew: others were taken in slow moments.
+    Of the peak that was measured in turns with them. Else, and in the note, of the fastest that a run of the
+    same machine and threads knew: others were taken in slow moments.
     """
     peaks: dict[tuple[str, int], float] = {}
     for run in runs:
@@ -110,12 +110,12 @@ def _of_peak(runs: Sequence[ModelRun]) -> Verdict:
     names = set()
     for run in runs:
         fastest = peaks[run.machine["fingerprint"], run.num_threads]
-        peak = run.peak_beside_flop_per_sec or fastest
         for kernel in run.kernels:
             if not (fastest and kernel.flop and kernel.num_bytes and kernel.secs):
                 continue
             if kernel.flop / kernel.num_bytes > _HIGH_INTENSITY:
-                work_secs += kernel.num_calls * kernel.flop / peak
+                share = kernel.flop / (kernel.peak_flop or fastest * kernel.secs)
+                work_secs += kernel.total_secs * share
                 work_secs_at_most += kernel.num_calls * kernel.flop / fastest
                 spent_secs += kernel.total_secs
                 names.add(kernel.name)

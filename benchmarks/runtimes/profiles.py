@@ -91,9 +91,14 @@ def _profile_bundle(job: Mapping[str, Any]) -> dict[str, Any]:
         runs.append(watched.run(arrays))
         peaks.append(flop / min(multiply_adds.time(1) for _ in range(_NUM_PEAK_SAMPLES)))
     plain_secs, runs = plain_secs[_NUM_WARM_UP_RUNS:], runs[_NUM_WARM_UP_RUNS:]
+    peaks = peaks[_NUM_WARM_UP_RUNS:]
     totals = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
     between = [secs - sum(run.values()) for secs, run in zip(plain_secs, runs, strict=True)]
     facts, peak = _facts(job, manifest)
+    peak_flop = {
+        name: statistics.median(run[name] * rate for run, rate in zip(runs, peaks, strict=True))
+        for name in totals
+    }
     kernels = [
         {
             "function": entry.function,
@@ -101,6 +106,7 @@ def _profile_bundle(job: Mapping[str, Any]) -> dict[str, Any]:
             "num_calls": entry.num_calls,
             "secs": totals.pop(entry.function, 0.0) / entry.num_calls,
             "source": str(entry.source),
+            "peak_flop": peak_flop.get(entry.function, 0.0) / entry.num_calls,
             **facts.get(entry.task_key or "", _NO_FACTS),
         }
         for entry in manifest.kernels
@@ -114,7 +120,6 @@ def _profile_bundle(job: Mapping[str, Any]) -> dict[str, Any]:
         "between_secs": statistics.median(between),
         "kernels": kernels,
         "peak_flop_per_sec": peak,
-        "peak_beside_flop_per_sec": statistics.median(peaks),
     }
 
 

@@ -137,7 +137,6 @@ def _taken_apart(runs: Sequence[ModelRun], files: ModelFiles, settings: RaceSett
                 model_secs=ours["model_secs"],
                 between_secs=ours["between_secs"],
                 peak_flop_per_sec=ours["peak_flop_per_sec"],
-                peak_beside_flop_per_sec=ours["peak_beside_flop_per_sec"],
                 peer_ops=profiles.to_ops(theirs),
             )
         taken.append(run)

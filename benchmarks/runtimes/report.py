@@ -64,10 +64,6 @@ def _conditions(runs: Sequence[ModelRun]) -> str:
         lines.append(f"- {threads} threads, {tuned}: {', '.join(names)}")
     for peak in sorted({run.peak_flop_per_sec for run in runs if run.peak_flop_per_sec}):
         lines.append(f"- Measured peak: {peak / 1e9:.0f} GFLOP/s")
-    beside = [run for run in runs if run.peak_beside_flop_per_sec]
-    if beside:
-        peaks = ", ".join(f"{run.title} {(run.peak_beside_flop_per_sec or 0) / 1e9:.0f}" for run in beside)
-        lines.append(f"- Peak beside the kernels, GFLOP/s: {peaks}")
     load = max(run.load_before[0] for run in runs)
     lines.append(
         f"- Load average before a model: at most {load:.1f}; last finished {max(r.finished_at for r in runs)}"
@@ -165,8 +161,9 @@ def _anatomy(run: ModelRun) -> str:
     rest = ordered[len(shown) :]
     if rest:
         share = sum(kernel.total_secs for kernel in rest) / total
-        rows.append([f"{len(rest)} more", str(sum(k.num_calls for k in rest)), f"{share:.1%}", *[""] * 5])
-    head = ["kernel", "calls", "share", "ms per call", "GFLOP/s", "floor (ms)", "of floor", "schedule"]
+        rows.append([f"{len(rest)} more", str(sum(k.num_calls for k in rest)), f"{share:.1%}", *[""] * 6])
+    head = ["kernel", "calls", "share", "ms per call", "GFLOP/s", "of peak", "floor (ms)", "of floor"]
+    head += ["schedule"]
     ops_secs = sum(op.secs for op in run.peer_ops)
     ops = [
         [op.op, str(op.num_nodes), _ms(op.secs), f"{op.secs / ops_secs:.1%}"]
@@ -186,7 +183,8 @@ def _kernel_row(kernel: KernelTime, total_secs: float) -> list[str]:
     of_floor = f"{kernel.floor_secs / kernel.secs:.0%}" if kernel.floor_secs and kernel.secs else "-"
     share = f"{kernel.total_secs / total_secs:.1%}"
     calls, secs = str(kernel.num_calls), _ms(kernel.secs)
-    return [kernel.name, calls, share, secs, rate, floor, of_floor, kernel.source]
+    of_peak = f"{kernel.flop / kernel.peak_flop:.0%}" if kernel.flop and kernel.peak_flop else "-"
+    return [kernel.name, calls, share, secs, rate, of_peak, floor, of_floor, kernel.source]
 
 
 def _latency(run: ModelRun, label: str) -> str:

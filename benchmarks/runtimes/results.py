@@ -42,6 +42,8 @@ class KernelTime:
 
     `secs`: of one call, the median over runs. `flop`, `num_bytes` (all arguments once) and `floor_secs` are
     of one call too, None where the function is no tuning task or the machine's peak is not known.
+    `peak_flop`: what multiply-adds in registers, timed in turns with it, would have done in its time; None in
+    older files.
     """
 
     function: str
@@ -52,6 +54,7 @@ class KernelTime:
     flop: float | None
     num_bytes: int | None
     floor_secs: float | None
+    peak_flop: float | None = None
 
     @property
     def total_secs(self) -> float:
@@ -73,9 +76,8 @@ class ModelRun:
 
     `tune_secs`: the time it was given to be tuned in, 0 where the log was taken as it was; `spent_secs`: the
     time that took, with compiling: less where every task had stalled; None in older files. `model_secs` and
-    `between_secs` (of it, outside kernels) were measured with the kernels, and so was the machine's peak
-    `peak_beside_flop_per_sec` (None in older files); `peak_flop_per_sec` is the log's. `problem`: why nothing
-    of ours was raced, else empty.
+    `between_secs` (of it, outside kernels) were measured with the kernels; `peak_flop_per_sec` is the log's.
+    `problem`: why nothing of ours was raced, else empty.
     """
 
     model: str
@@ -94,7 +96,6 @@ class ModelRun:
     between_secs: float | None = None
     peer_ops: Sequence[OpTime] = ()
     peak_flop_per_sec: float | None = None
-    peak_beside_flop_per_sec: float | None = None
     spent_secs: float | None = None
     problem: str = ""
 

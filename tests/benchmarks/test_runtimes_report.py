@@ -62,8 +62,9 @@ def test_the_share_of_the_peak_is_weighted_by_time_and_leaves_out_what_only_move
     copy = KernelTime("c", "copy", 1, 9.0, "record", 1e3, 1000, 0.1)
     run = replace(RUN, kernels=[fast, slow, copy], peak_flop_per_sec=1e10)
     assert verdict("share of the measured peak", run).value == pytest.approx((0.8 + 3 * 0.4) / 4)
-    slower = verdict("share of the measured peak", replace(run, peak_beside_flop_per_sec=8e9))
-    assert slower.value == pytest.approx((1.0 + 3 * 0.5) / 4)
+    beside = [replace(fast, peak_flop=8e9), replace(slow, peak_flop=5e9), copy]
+    slower = verdict("share of the measured peak", replace(run, kernels=beside))
+    assert slower.value == pytest.approx((1.0 + 3 * 0.8) / 4)
     assert "2 kernels; 0.500 of the fastest" in slower.note
 
 
@@ -115,7 +116,7 @@ def test_the_report_names_what_failed_what_is_wrong_and_what_is_missing(tmp_path
     assert "**outputs differ** from ONNX Runtime's: Tunewright" in text
     assert "net: torch.compile failed: InvalidCxxCompiler" in text
     assert "**broken** failed: CommandFailed" in text
-    assert "| conv2d 1 * 2 -> 3 | 2 | 100.0% | 250 | 4.0 | 100 | 40% | record |" in text
+    assert "| conv2d 1 * 2 -> 3 | 2 | 100.0% | 250 | 4.0 | 50% | 100 | 40% | record |" in text
     assert "FAILED" in summary_line(runs[2]) and "0.33" in summary_line(runs[0])
 
 

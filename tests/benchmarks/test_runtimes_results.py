@@ -35,7 +35,7 @@ RUN = ModelRun(
         timing(ONNX_RUNTIME, 2.0, 4.0, 8.0),
         timing(PYTORCH, 3.0, 3.0, 9.0),
     ],
-    kernels=[KernelTime("f", "conv2d 1 * 2 -> 3", 2, 0.25, "record", 1e9, 1000, 0.1)],
+    kernels=[KernelTime("f", "conv2d 1 * 2 -> 3", 2, 0.25, "record", 1e9, 1000, 0.1, 2e9)],
     model_secs=0.6,
     between_secs=0.1,
     peer_ops=[OpTime("Conv", 2, 0.4)],
