@@ -371,7 +371,7 @@ class Batch:
 
     def _see_off(self, trials: Sequence[Trial]) -> None:
         """Have children end, and wait until they are gone."""
-        self._jobs.finish_all([trial.job_id for trial in trials], limit_secs=_EXIT_LIMIT_SECS)
+        self._jobs.finish([trial.job_id for trial in trials], limit_secs=_EXIT_LIMIT_SECS)
 
     def _dismiss(self, trials: Sequence[Trial]) -> None:
         """Have children end while nothing is timed; `_build` waits until they are gone."""

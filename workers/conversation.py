@@ -46,20 +46,10 @@ class Conversation(Closeable):
                 return event
         return None
 
-    def finish(self, job_id: int, *, limit_secs: float) -> None:
-        """Ask a child to end, kill it if it does not, and return when it is gone."""
-        if job_id in self._alive:
-            self._pool.send(job_id, {"op": "exit"}, limit_secs=limit_secs)
-            self._await_exit(job_id)
-        self._unread = deque(event for event in self._unread if event.job_id != job_id)
-
-    def finish_all(self, job_ids: Sequence[int], *, limit_secs: float) -> None:
-        """`finish` side by side."""
-        for job_id in job_ids:
-            if job_id in self._alive:
-                self._pool.send(job_id, {"op": "exit"}, limit_secs=limit_secs)
-        for job_id in job_ids:
-            self.finish(job_id, limit_secs=limit_secs)
+    def finish(self, job_ids: Sequence[int], *, limit_secs: float) -> None:
+        """Ask children to end, kill those that do not, and return when they are gone."""
+        self.dismiss(job_ids, limit_secs=limit_secs)
+        self.await_dismissed()
 
     def dismiss(self, job_ids: Sequence[int], *, limit_secs: float) -> None:
         """Ask children to end, without waiting for it; those that do not are killed."""
@@ -68,7 +58,7 @@ class Conversation(Closeable):
                 self._pool.send(job_id, {"op": "exit"}, limit_secs=limit_secs)
                 self._alive.remove(job_id)
                 self._dismissed.add(job_id)
-        self._unread = deque(event for event in self._unread if event.job_id not in self._dismissed)
+        self._unread = deque(event for event in self._unread if event.job_id not in job_ids)
 
     def await_dismissed(self) -> None:
         """Return when all that were dismissed are gone."""

@@ -1,6 +1,7 @@
 """What the machine can do at most, found in a child: the fastest of some kernels that do only one thing."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -28,29 +29,37 @@ def measure_peak(target: TargetSpec, cpus: Sequence[int]) -> Message:
         JobError: a kernel gives wrong numbers, so its speed means nothing.
     """
     set_kernel_threads(target.num_threads, cpus)
+    flop_per_sec = max(peak.per_sec() for peak in multiply_add_peaks(target))
     threads, lanes = target.num_threads, vector_lanes(target)
-    _, _, flop_per_sec = fastest_multiply_adds(target)
     sizes = [size for size in _WORKING_SET_BYTES if size <= available_memory_bytes() // 4]
-    bandwidths = [(size, _measured(updates(threads, lanes, size), target)[1]) for size in sizes]
+    bandwidths = [(size, _bound(updates(threads, lanes, size), target).per_sec()) for size in sizes]
     return {"flop_per_sec": flop_per_sec, "bandwidths": bandwidths}
 
 
-def fastest_multiply_adds(target: TargetSpec) -> tuple[BoundKernel, float, float]:
-    """The kernel that reaches most, FLOP of one call, and FLOP per second in the fastest of some samples.
+@dataclass(frozen=True, slots=True)
+class BoundPeak:
+    """A kernel that gave right numbers, ready to be timed; `amount`: FLOP or bytes of one call."""
+
+    kernel: BoundKernel
+    amount: float
+
+    def per_sec(self) -> float:
+        """Amount per second in the fastest of some samples: disturbances only ever add time."""
+        return self.amount / min(self.kernel.time(1) for _ in range(_NUM_SAMPLES))
+
+
+def multiply_add_peaks(target: TargetSpec) -> Iterator[BoundPeak]:
+    """Multiply-adds in several tiles of registers; which is the fastest depends on the machine.
 
     Raises:
         JobError: a kernel gives wrong numbers.
     """
-    found = []
     for rows, vectors in _TILES:
         kernel = multiply_adds(target.num_threads, vector_lanes(target), rows=rows, vectors=vectors)
-        bound, rate = _measured(kernel, target)
-        found.append((bound, kernel.amount, rate))
-    return max(found, key=lambda item: item[2])
+        yield _bound(kernel, target)
 
 
-def _measured(kernel: PeakKernel, target: TargetSpec) -> tuple[BoundKernel, float]:
-    """Amount per second in the fastest sample: disturbances only ever add time."""
+def _bound(kernel: PeakKernel, target: TargetSpec) -> BoundPeak:
     specs = tensor_args(kernel.module["main"])
     rng = np.random.default_rng(0)
     numbers = rng.random(1 << 16, dtype=np.float32)
@@ -59,7 +68,7 @@ def _measured(kernel: PeakKernel, target: TargetSpec) -> tuple[BoundKernel, floa
     bound.poison()
     bound.run()
     _check(inputs, bound.outputs()[0])
-    return bound, kernel.amount / min(bound.time(1) for _ in range(_NUM_SAMPLES))
+    return BoundPeak(bound, kernel.amount)
 
 
 def _check(inputs: Sequence[np.ndarray], output: np.ndarray) -> None:

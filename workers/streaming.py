@@ -146,7 +146,7 @@ class Crew(Closeable):
             self._idle.append(job_id)
         else:
             del self._num_answered[job_id]
-            self._jobs.finish(job_id, limit_secs=_EXIT_LIMIT_SECS)
+            self._jobs.finish([job_id], limit_secs=_EXIT_LIMIT_SECS)
 
 
 def _accept(share: _Share, event: JobMessage, answers: list[Answer]) -> None:

@@ -106,7 +106,7 @@ def _of_peak(runs: Sequence[ModelRun]) -> Verdict:
     for run in runs:
         place = (run.machine["fingerprint"], run.num_threads)
         peaks[place] = max(run.peak_flop_per_sec or 0.0, peaks.get(place, 0.0))
-    work_secs = work_secs_at_most = spent_secs = 0.0
+    work_secs = work_secs_at_fastest = spent_secs = 0.0
     names = set()
     for run in runs:
         fastest = peaks[run.machine["fingerprint"], run.num_threads]
@@ -116,12 +116,12 @@ def _of_peak(runs: Sequence[ModelRun]) -> Verdict:
             if kernel.flop / kernel.num_bytes > _HIGH_INTENSITY:
                 share = kernel.flop / (kernel.peak_flop or fastest * kernel.secs)
                 work_secs += kernel.total_secs * share
-                work_secs_at_most += kernel.num_calls * kernel.flop / fastest
+                work_secs_at_fastest += kernel.num_calls * kernel.flop / fastest
                 spent_secs += kernel.total_secs
                 names.add(kernel.name)
     value = work_secs / spent_secs if spent_secs else None
     note = f"{len(names)} kernels"
     if spent_secs:
-        note += f"; {work_secs_at_most / spent_secs:.3f} of the fastest peak of all runs"
+        note += f"; {work_secs_at_fastest / spent_secs:.3f} of the fastest peak of all runs"
     text = f"share of the measured peak, kernels above {_HIGH_INTENSITY:.0f} FLOP/byte"
     return Verdict(text, "≥ 0.75", value, None if value is None else value >= 0.75, note)

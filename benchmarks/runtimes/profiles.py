@@ -26,9 +26,6 @@ from tunewright.scheduler.model_bench import Array, make_input
 _TIMEOUT_SECS = 900.0
 _NUM_WARM_UP_RUNS = 3
 _MIN_RUNS, _MAX_RUNS, _ENOUGH_SECS = 5, 100, 3.0
-_NUM_PEAK_SAMPLES = (
-    8  # the fastest counts, as in `machine peak`: the first ones find the model's data in the caches
-)
 _NO_FACTS = {"flop": None, "num_bytes": None, "floor_secs": None}
 _PREPACKED = "_prepacked"  # what TVM appends to a function's name when its weights' packing is split off
 
@@ -68,14 +65,14 @@ def _profile_bundle(job: Mapping[str, Any]) -> dict[str, Any]:
     registers take turns with them, so that kernels are compared with what the machine can do at that time.
     """
     from tunewright.scheduler.bundle import load
-    from tunewright.workers.peak_job import fastest_multiply_adds
+    from tunewright.workers.peak_job import BoundPeak, multiply_add_peaks
 
     folder = Path(job["bundle"])
     manifest = read_manifest(folder)
     arrays = _inputs(manifest.inputs)
     model, watched = load(folder), _Watched(folder, manifest)
     feed = dict(zip(model.inputs, arrays, strict=True))
-    multiply_adds, flop, _ = fastest_multiply_adds(manifest.target)
+    multiply_adds = max(multiply_add_peaks(manifest.target), key=BoundPeak.per_sec)
     peaks: list[float] = []
     plain_secs: list[float] = []
     runs: list[Mapping[str, float]] = []
@@ -89,7 +86,7 @@ def _profile_bundle(job: Mapping[str, Any]) -> dict[str, Any]:
         plain_secs.append(perf_counter() - before)
         watched.run(arrays)
         runs.append(watched.run(arrays))
-        peaks.append(flop / min(multiply_adds.time(1) for _ in range(_NUM_PEAK_SAMPLES)))
+        peaks.append(multiply_adds.per_sec())
     plain_secs, runs = plain_secs[_NUM_WARM_UP_RUNS:], runs[_NUM_WARM_UP_RUNS:]
     peaks = peaks[_NUM_WARM_UP_RUNS:]
     totals = {name: statistics.median(run[name] for run in runs) for name in runs[0]}

@@ -41,7 +41,7 @@ def test_events_are_kept_for_whom_they_are_meant(pool: Pool) -> None:
         first, second = start(jobs, "a"), start(jobs, "b")
         assert answer(jobs, second) == "b"
         assert answer(jobs, first) == "a"
-        jobs.finish(first, limit_secs=5.0)
+        jobs.finish([first], limit_secs=5.0)
         assert jobs.poll((first,)) is None
 
 
